@@ -1,0 +1,84 @@
+"""The engines that run artifacts, and which of them can run here.
+
+One file each behind `glia_runtime.backends.base.Backend`; their libraries are imported only when one is
+opened.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from glia_runtime.errors import BackendError, MissingExtraError
+
+if TYPE_CHECKING:
+    from glia_runtime.backends.base import Backend
+    from glia_runtime.manifest import Manifest, Target
+
+
+@dataclass(frozen=True)
+class BackendInfo:
+    """A backend: what it runs, on which devices, and the package (with the extra that brings it) it needs."""
+
+    name: str
+    target: Target
+    devices: tuple[str, ...]
+    package: str
+    extra: str
+    module: str
+    cls: str
+
+    @property
+    def unavailable(self) -> str | None:
+        """Why it cannot run here, with the remedy, or None when it can."""
+        try:
+            found = find_spec(self.package) is not None
+        except ValueError:  # sys.modules holds None or a stub for it
+            found = False
+        return None if found else f"{self.package} is not installed: pip install 'glia[{self.extra}]'"
+
+
+BACKENDS: tuple[BackendInfo, ...] = (
+    BackendInfo("onnxruntime", "onnx", ("cpu",), "onnxruntime", "cpu", "onnxruntime", "OnnxRuntimeBackend"),
+    BackendInfo("torchscript", "torchscript", ("cpu",), "torch", "train", "torchscript", "TorchScriptBackend"),
+)
+"""In order of preference for `auto`."""
+
+
+def open_backend(artifact: Path, manifest: Manifest, device: str = "auto") -> tuple[Backend, str]:
+    """Load `artifact` in the first backend for its target that can run on `device`; also return why that one.
+
+    Raises:
+        BackendError: no backend of this glia runs the target, or not on `device`.
+        MissingExtraError: the backend's package is not installed.
+        ArtifactError: the backend refuses the file.
+    """
+    fitting = [info for info in BACKENDS if info.target == manifest.target]
+    if not fitting:
+        known = ", ".join(info.target for info in BACKENDS)
+        raise BackendError(
+            f"{artifact}: this glia runs no {manifest.target} artifacts, only {known}; export to one of these"
+        )
+    on_device = [info for info in fitting if device in ("auto", *info.devices)]
+    if not on_device:
+        known = ", ".join(sorted({name for info in fitting for name in info.devices}))
+        raise BackendError(f"device {device!r} cannot run {manifest.target} artifacts; choose one of: auto, {known}")
+    reasons = []
+    for info in on_device:
+        if reason := info.unavailable:
+            reasons.append(reason)
+            continue
+        chosen = info.devices[0] if device == "auto" else device
+        cls = getattr(import_module(f"glia_runtime.backends.{info.module}"), info.cls)
+        why = f"{info.name} on {chosen}: the first backend for {manifest.target} that can run here"
+        try:
+            return cls(artifact, manifest, chosen), why
+        except ImportError as error:
+            raise MissingExtraError(
+                f"{info.package} is installed but does not import ({error}); "
+                f"reinstall it: pip install --force-reinstall {info.package}"
+            ) from error
+    raise MissingExtraError(f"{artifact}: needs {'; or '.join(reasons)}")

@@ -1,0 +1,37 @@
+"""TorchScript on the CPU; torch is imported when an artifact is loaded, never before."""
+
+from __future__ import annotations
+
+import warnings
+from importlib import import_module
+from typing import Any
+
+import numpy.typing as npt
+
+from glia_runtime.backends.base import Backend
+from glia_runtime.inputs import INPUT_NAMES, Inputs
+
+
+class TorchScriptBackend(Backend):
+    """A ``.ts`` file through `torch.jit.load`, which runs TorchScript only and unpickles nothing."""
+
+    name = "torchscript"
+
+    def _load(self) -> None:
+        # By name, because torch may be missing, also where the types of this file are checked.
+        torch: Any = import_module("torch")
+        try:
+            with warnings.catch_warnings():
+                # torch warns that torch.jit is deprecated (from Python 3.14 on: not supported), in favour of
+                # torch.export; but the user asked for this file.
+                warnings.filterwarnings("ignore", message=r"`torch\.jit\.\w+` is ")
+                self._module: Any = torch.jit.load(str(self.artifact), map_location=self.device).eval()
+        except Exception as error:  # RuntimeError, ValueError and others, by what in the file is wrong
+            raise self._refuse(error) from error
+
+    def _run(self, inputs: Inputs) -> npt.NDArray[Any]:
+        torch: Any = import_module("torch")
+        names = INPUT_NAMES[self.manifest.input]
+        with torch.inference_mode():
+            scores = self._module(*(torch.from_numpy(inputs[name]).to(self.device) for name in names))
+        return scores.cpu().numpy()  # type: ignore[no-any-return]

@@ -1,0 +1,47 @@
+"""What every glia command does with an error: one line on stderr and an exit status, no traceback."""
+
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import typer
+
+from glia_runtime.errors import GliaError, one_line
+
+FAILED, INTERRUPTED = 2, 130
+
+
+def say(command: str, line: str) -> None:
+    """Print ``command: line`` on stderr, which may be closed or full; that must not stop the work."""
+    if sys.stderr is not None:
+        with suppress(OSError):
+            print(f"{command}: {one_line(line)}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def errors_on_one_line(command: str, debug: bool) -> Iterator[None]:
+    """Turn the error family into ``command: message`` and exit status 2, Ctrl-C into 130.
+
+    Args:
+        command: its name, which starts the line.
+        debug: show the traceback as well.
+    """
+    try:
+        yield
+    except GliaError as error:
+        if debug:
+            traceback.print_exc()
+        say(command, str(error))
+        raise typer.Exit(FAILED) from error
+    except KeyboardInterrupt:
+        say(command, "interrupted")
+        raise typer.Exit(INTERRUPTED) from None
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] in ("glia", "glia_export", "glia_runtime"):
+            raise
+        if debug:
+            traceback.print_exc()
+        extra = {"glia-export": "export", "glia-infer": "cpu"}.get(command, "train")
+        say(command, f"{error.name} is not installed: pip install 'glia[{extra}]'")
+        raise typer.Exit(FAILED) from error

@@ -1,0 +1,124 @@
+"""How decoded pictures become a graph's inputs, for both kinds of graph.
+
+- ``views``: ``semantic`` and ``detail``, uint8 [B, 224, 224, 3].
+- ``image``: ``images`` uint8 [B, H, W, 3], pictures padded with zeros at the bottom and right to the largest
+  of the batch, and ``sizes`` int64 [B, 2], the true (height, width); the graph ignores the padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from glia_runtime.errors import ImageError
+from glia_runtime.fragments import Image
+from glia_runtime.manifest import InputKind, Limits, Manifest
+from glia_runtime.views import VIEW_SIZE, enlarge, sample_views
+
+INPUT_NAMES: dict[InputKind, tuple[str, str]] = {
+    "image": ("images", "sizes"),
+    "views": ("semantic", "detail"),
+}
+
+MAX_BATCH_PIXELS = 1 << 24
+"""Padded pixels in one "image" batch: 50 MB as uint8, 200 MB once the graph has cast them to float.
+
+A single picture larger than this makes a batch of its own.
+"""
+
+Inputs = dict[str, npt.NDArray[Any]]
+Prepared = tuple[Image, ...]
+K = TypeVar("K")
+
+
+def prepare(image: Image, manifest: Manifest) -> Prepared:
+    """One picture, uint8 [H, W, 3], as its part of a batch: both views, or the picture enlarged where needed.
+
+    Raises:
+        ImageError: not uint8 [H, W, 3], too narrow to enlarge, or larger than the graph accepts.
+    """
+    if manifest.input == "views":
+        return sample_views(image)
+    image = enlarge(image)
+    _check_limits(image, manifest.limits)
+    return (image,)
+
+
+def collate(pictures: Sequence[Prepared], kind: InputKind) -> Inputs:
+    """Batch what `prepare` made; see the module for names, shapes and dtypes."""
+    if kind == "views":
+        names = INPUT_NAMES[kind]
+        return {name: np.stack([picture[index] for picture in pictures]) for index, name in enumerate(names)}
+    sizes = np.array([picture[0].shape[:2] for picture in pictures], dtype=np.int64)
+    height, width = sizes.max(axis=0)
+    if len(pictures) == 1:
+        return {"images": np.ascontiguousarray(pictures[0][0])[None], "sizes": sizes}
+    images = np.zeros((len(pictures), height, width, 3), dtype=np.uint8)
+    for index, (image,) in enumerate(pictures):
+        images[index, : image.shape[0], : image.shape[1]] = image
+    return {"images": images, "sizes": sizes}
+
+
+def check_inputs(inputs: Inputs, kind: InputKind) -> int:
+    """Return the batch size; raise `ImageError` when a name, shape or dtype is not the graph's."""
+    names = INPUT_NAMES[kind]
+    if tuple(sorted(inputs)) != tuple(sorted(names)):
+        raise ImageError(f"inputs are {sorted(inputs)}; the graph takes {list(names)}")
+    first, second = (inputs[name] for name in names)
+    _check_array(names[0], first, np.uint8, (None, None, None, 3))
+    batch, height, width = first.shape[:3]
+    if kind == "views":
+        for name in names:
+            _check_array(name, inputs[name], np.uint8, (batch, VIEW_SIZE, VIEW_SIZE, 3))
+    else:
+        _check_array(names[1], second, np.int64, (batch, 2))
+        if batch and (second.min() < VIEW_SIZE or (second > (height, width)).any()):
+            raise ImageError(
+                f"sizes must lie between {VIEW_SIZE} and the padded {height}x{width}; enlarge small pictures first"
+            )
+    return int(batch)
+
+
+def in_batches(items: Iterable[tuple[K, Prepared | str]], max_items: int) -> Iterator[list[tuple[K, Prepared | str]]]:
+    """Cut a stream of (key, picture or error line) into lists of at most `max_items`, order kept.
+
+    A list of whole pictures also ends before its padded batch would exceed `MAX_BATCH_PIXELS`.
+    """
+    group: list[tuple[K, Prepared | str]] = []
+    pictures = height = width = 0
+    for key, prepared in items:
+        if not isinstance(prepared, str) and len(prepared) == 1:
+            rows, columns = prepared[0].shape[:2]
+            padded = max(height, rows) * max(width, columns) * (pictures + 1)
+            if pictures and padded > MAX_BATCH_PIXELS:
+                yield group
+                group, pictures, height, width = [], 0, 0, 0
+            pictures, height, width = pictures + 1, max(height, rows), max(width, columns)
+        group.append((key, prepared))
+        if len(group) == max_items:
+            yield group
+            group, pictures, height, width = [], 0, 0, 0
+    if group:
+        yield group
+
+
+def _check_limits(image: Image, limits: Limits) -> None:
+    height, width = image.shape[:2]
+    if (limits.max_height and height > limits.max_height) or (limits.max_width and width > limits.max_width):
+        raise ImageError(
+            f"{width}x{height} pixels (after enlarging) is over the artifact's limit of "
+            f"{limits.max_width or 'any'}x{limits.max_height or 'any'}; "
+            "make it smaller, or export with --input views, which takes any size"
+        )
+
+
+def _check_array(name: str, array: npt.NDArray[Any], dtype: type[np.generic], shape: tuple[int | None, ...]) -> None:
+    fits = len(array.shape) == len(shape) and all(
+        wanted in (None, side) for wanted, side in zip(shape, array.shape, strict=True)
+    )
+    if array.dtype != dtype or not fits:
+        wanted = ", ".join("?" if side is None else str(side) for side in shape)
+        raise ImageError(f"{name} is {array.dtype} {list(array.shape)}; the graph takes {np.dtype(dtype)} [{wanted}]")

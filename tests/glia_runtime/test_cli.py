@@ -1,0 +1,376 @@
+"""``glia-infer`` as a user runs it: a process, its two streams and its exit status."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from glia_runtime import Probe, write_manifest
+from glia_runtime.decode import decode
+from tests.glia_runtime import artifacts
+from tests.glia_runtime.artifacts import expected_score
+
+COMMAND = [sys.executable, "-c", "from glia_runtime.cli import app; app(prog_name='glia-infer')"]
+
+
+def infer(*arguments: str | bytes | Path, **options: Any) -> subprocess.CompletedProcess[bytes]:
+    options = {"capture_output": True, "timeout": 600, **options}
+    return subprocess.run([*COMMAND, *arguments], check=False, **options)
+
+
+def csv_rows(data: bytes) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(data.decode("utf-8", "surrogateescape"), newline="")))
+
+
+def lines(result: subprocess.CompletedProcess[bytes]) -> list[str]:
+    return result.stderr.decode("utf-8", "surrogateescape").splitlines()
+
+
+def test_csv_when_piped(views_artifact: Path, pictures: list[Path]) -> None:
+    result = infer("--model", views_artifact, *pictures)
+    assert result.returncode == 0
+    assert result.stderr == b""
+    rows = csv_rows(result.stdout)
+    assert list(rows[0]) == ["path", "score", "error"]
+    assert [row["path"] for row in rows] == [str(path) for path in pictures]
+    scores = [float(row["score"]) for row in rows]
+    # see test_scorer.CLOSE
+    expected = [expected_score(decode(path), "views") for path in pictures]
+    np.testing.assert_allclose(scores, expected, atol=1e-5, rtol=0)
+    assert {row["error"] for row in rows} == {""}
+
+
+def test_one_line_for_each_problem(image_artifact: Path, pictures: list[Path], tmp_path: Path) -> None:
+    text = tmp_path / "text.jpg"
+    text.write_text("hello")
+    missing = tmp_path / "missing.jpg"
+    arguments = [pictures[0], missing, text, tmp_path, pictures[1]]
+    result = infer("--model", image_artifact, "--format", "jsonl", *arguments)
+    assert result.returncode == 1
+    rows = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [set(row) for row in rows] == [{"path", "score", "error"}] * 5
+    assert [row["path"] for row in rows] == [str(path) for path in arguments]
+    assert [row["score"] is None for row in rows] == [False, True, True, True, False]
+    assert [row["error"] is None for row in rows] == [True, False, False, False, True]
+    assert lines(result) == [f"glia-infer: {row['error']}" for row in rows if row["error"]]
+    assert lines(result)[0] == f"glia-infer: {missing}: no such file; check the path"
+
+
+def test_json_scores_are_exact(views_artifact: Path, pictures: list[Path]) -> None:
+    from glia_runtime import Scorer
+
+    result = infer("--model", views_artifact, "--format", "jsonl", *pictures)
+    written = [np.float32(json.loads(line)["score"]) for line in result.stdout.splitlines()]
+    assert written == [np.float32(item.score) for item in Scorer.open(views_artifact).stream(pictures)]
+
+
+def test_table_on_request(views_artifact: Path, pictures: list[Path], tmp_path: Path) -> None:
+    odd = tmp_path / "[bold]\x1b[31m.png"
+    odd.write_bytes(pictures[0].read_bytes())
+    result = infer("--model", views_artifact, "--format", "table", odd, tmp_path / "missing.png")
+    text = result.stdout.decode()
+    assert "[bold]\\x1b[31m.png" in text
+    assert "\x1b" not in text
+    assert "failed" in text
+    assert "scores from 0 to 1, higher is better (none)" in text
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="no pseudo-terminals here")
+def test_table_and_progress_on_a_terminal(views_artifact: Path, pictures: list[Path]) -> None:
+    main, terminal = os.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "200"}
+    process = subprocess.Popen(
+        [*COMMAND, "--model", views_artifact, *pictures], stdout=terminal, stderr=terminal, env=environment
+    )
+    os.close(terminal)
+    shown = b""
+    try:
+        while data := os.read(main, 65536):
+            shown += data
+    except OSError:  # the terminal closes with the process
+        pass
+    assert process.wait(timeout=600) == 0
+    os.close(main)
+    assert b"scoring" in shown
+    assert b"picture" in shown
+    assert b"0.png" in shown
+    assert b"path,score" not in shown
+
+
+# Where paths come from
+
+
+def test_paths_from_stdin(views_artifact: Path, pictures: list[Path]) -> None:
+    text = "\n".join(map(str, pictures[:2])) + "\r\n\n" + str(pictures[2])
+    result = infer("--model", views_artifact, pictures[3], "-", input=text.encode())
+    assert result.returncode == 0
+    assert [row["path"] for row in csv_rows(result.stdout)] == [str(path) for path in (pictures[3], *pictures[:3])]
+
+
+def test_no_paths_on_stdin(views_artifact: Path) -> None:
+    result = infer("--model", views_artifact, "-", input=b"")
+    assert (result.returncode, result.stdout, result.stderr) == (0, b"path,score,error\n", b"")
+
+
+@pytest.mark.parametrize("format_", ["csv", "jsonl", "table"])
+def test_names_with_newlines_and_bytes_that_are_no_text(
+    views_artifact: Path, pictures: list[Path], tmp_path: Path, format_: str
+) -> None:
+    names = [b'new\nline, "quoted".png', b"byte\xff.png", "schön.png".encode(), b"-dash.png"]
+    folder = os.fsencode(tmp_path)
+    for name in names:
+        Path(os.fsdecode(folder + b"/" + name)).write_bytes(pictures[0].read_bytes())
+    paths = [folder + b"/" + name for name in (*names, b"missing\xff\n.png")]
+    result = infer("--model", views_artifact, "--format", format_, *paths)
+    assert result.returncode == 1
+    assert len(lines(result)) == 1
+    if format_ == "csv":
+        assert [os.fsencode(row["path"]) for row in csv_rows(result.stdout)] == paths
+    if format_ == "jsonl":
+        rows = [json.loads(line) for line in result.stdout.decode("utf-8").splitlines()]
+        assert [os.fsencode(row["path"]) for row in rows] == paths
+        assert "schön" in result.stdout.decode()
+
+
+def test_output_does_not_depend_on_the_locale(views_artifact: Path, pictures: list[Path], tmp_path: Path) -> None:
+    path = tmp_path / "schön.png"
+    path.write_bytes(pictures[0].read_bytes())
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    result = infer("--model", views_artifact, path, tmp_path / "schön.jpg", env=environment)
+    assert result.returncode == 1
+    assert "schön.png".encode() in result.stdout
+    assert b"Traceback" not in result.stderr
+
+
+# Where scores go
+
+
+@pytest.mark.parametrize(("suffix", "start"), [(".csv", b"path,"), (".jsonl", b"{"), (".txt", b"  picture")])
+def test_output_file_by_suffix(
+    views_artifact: Path, pictures: list[Path], tmp_path: Path, suffix: str, start: bytes
+) -> None:
+    output = tmp_path / f"scores{suffix}"
+    result = infer("--model", views_artifact, "--output", output, *pictures)
+    assert (result.returncode, result.stdout, result.stderr) == (0, b"", b"")
+    assert output.read_bytes().startswith(start)
+    assert list(tmp_path.iterdir()) == [output]
+
+
+def test_output_is_written_when_some_pictures_fail(views_artifact: Path, pictures: list[Path], tmp_path: Path) -> None:
+    output = tmp_path / "scores"
+    result = infer("--model", views_artifact, "-o", output, pictures[0], "missing.jpg")
+    assert result.returncode == 1
+    assert len(csv_rows(output.read_bytes())) == 2
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [
+        ("scores.xlsx", "no format goes with .xlsx"),
+        ("missing/scores.csv", "does not exist; create it first"),
+        (".", "is a directory"),
+        ("/dev/full", "No space left on device"),
+    ],
+)
+def test_output_that_cannot_be_written(
+    views_artifact: Path, pictures: list[Path], tmp_path: Path, output: str, reason: str
+) -> None:
+    result = infer("--model", views_artifact, "--output", output, pictures[0], cwd=tmp_path)
+    assert result.returncode == 2
+    assert len(lines(result)) == 1
+    assert reason in lines(result)[0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_standard_output_that_is_full_or_closed(views_artifact: Path, pictures: list[Path]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        result = infer("--model", views_artifact, pictures[0], capture_output=False, stdout=full, stderr=-1)
+    assert result.returncode == 2
+    assert lines(result) == [
+        "glia-infer: standard output cannot be written (No space left on device); free some space or use --output FILE"
+    ]
+    shell = subprocess.run(
+        ["sh", "-c", '"$@" >&-', "sh", *COMMAND, "--model", views_artifact, pictures[0]],
+        capture_output=True,
+        check=False,
+    )
+    assert shell.returncode == 2
+    assert lines(shell) == ["glia-infer: standard output is closed; open it or use --output FILE"]
+
+
+def test_standard_error_that_is_closed(views_artifact: Path, pictures: list[Path]) -> None:
+    shell = subprocess.run(
+        ["sh", "-c", '"$@" 2>&-', "sh", *COMMAND, "--model", views_artifact, pictures[0], "missing.jpg"],
+        capture_output=True,
+        check=False,
+    )
+    assert shell.returncode == 1
+    assert len(csv_rows(shell.stdout)) == 2
+
+
+def test_a_reader_that_stops_reading(views_artifact: Path, pictures: list[Path]) -> None:
+    process = subprocess.Popen(
+        [*COMMAND, "--model", views_artifact, *(pictures * 200)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert process.stdout.readline() == b"path,score,error\n"
+    process.stdout.close()
+    assert process.wait(timeout=600) == 0
+    assert process.stderr.read() == b""
+    process.stderr.close()
+
+
+# Models
+
+
+def test_usage_errors(views_artifact: Path, pictures: list[Path]) -> None:
+    assert lines(infer()) == [
+        "glia-infer: no pictures given; name some files, or - to read paths from stdin (see --help)"
+    ]
+    for arguments in [[], ["--batch-size", "0", "a"], ["--format", "xml", "a"], ["--nothing"]]:
+        assert infer(*arguments).returncode == 2
+    result = infer("--model", views_artifact, "--device", "cuda", pictures[0])
+    assert result.returncode == 2
+    assert lines(result) == ["glia-infer: device 'cuda' cannot run onnx artifacts; choose one of: auto, cpu"]
+
+
+def test_model_errors(tmp_path: Path, pictures: list[Path]) -> None:
+    path = tmp_path / "model.onnx"
+    steps: list[tuple[Callable[[], object], str]] = [
+        (lambda: None, "no such artifact"),
+        (lambda: path.write_bytes(b"graph"), "its manifest model.onnx.json is missing"),
+        (lambda: path.with_name("model.onnx.json").write_text("{"), "not valid JSON"),
+        (lambda: write_manifest(artifacts.manifest_for(path, "views"), path), "cannot load it"),
+        (lambda: path.write_bytes(b"other"), "its SHA-256"),
+    ]
+    for prepare, reason in steps:
+        prepare()
+        result = infer("--model", path, pictures[0])
+        assert result.returncode == 2
+        assert result.stdout == b""
+        assert len(lines(result)) == 1, lines(result)
+        assert reason in lines(result)[0]
+
+
+def test_debug_shows_the_traceback(tmp_path: Path, pictures: list[Path]) -> None:
+    result = infer("--debug", "--model", tmp_path / "none.onnx", pictures[0])
+    assert result.returncode == 2
+    assert b"Traceback" in result.stderr
+    assert lines(result)[-1].startswith("glia-infer: ")
+
+
+def test_model_from_the_environment(views_artifact: Path, pictures: list[Path]) -> None:
+    environment = {**os.environ, "GLIA_MODEL": str(views_artifact)}
+    result = infer(pictures[0], env=environment)
+    assert (result.returncode, result.stderr) == (0, b"")
+
+
+def test_the_bundled_model_announces_itself(pictures: list[Path]) -> None:
+    from glia_runtime.scorer import BUNDLED_MODEL
+
+    result = infer(pictures[0])
+    assert "using the bundled demonstration model" in lines(result)[0]
+    assert len(lines(result)) == (1 if BUNDLED_MODEL.exists() else 2)
+    assert result.returncode == (0 if BUNDLED_MODEL.exists() else 2)
+
+
+def test_self_test(views_artifact: Path, tmp_path: Path) -> None:
+    result = infer("--self-test", "--model", views_artifact)
+    assert (result.returncode, result.stdout) == (0, b"")
+    assert "self-test passed: largest difference" in lines(result)[0]
+    path = tmp_path / "model.onnx"
+    manifest = artifacts.save_views(path)
+    artifacts.rewrite(path, manifest, probe=Probe((0.9,) * 5, 1e-4))
+    failed = infer("--self-test", "--model", path)
+    assert failed.returncode == 2
+    assert "the self-test failed" in lines(failed)[0]
+
+
+def test_version_and_help() -> None:
+    assert infer("--version").stdout.decode() == f"glia {version('glia')}\n"
+    text = infer("--help").stdout.decode()
+    for word in ("--model", "--format", "--output", "--self-test", "Exit status: 0", "stdin"):
+        assert word in text
+
+
+def test_batch_size_does_not_change_scores(image_artifact: Path, pictures: list[Path]) -> None:
+    one = infer("--model", image_artifact, "--batch-size", "1", *pictures)
+    many = infer("--model", image_artifact, "--batch-size", "64", *pictures)
+    assert one.returncode == many.returncode == 0
+    np.testing.assert_allclose(
+        [float(row["score"]) for row in csv_rows(one.stdout)],
+        [float(row["score"]) for row in csv_rows(many.stdout)],
+        atol=1e-5,  # see test_scorer.CLOSE
+        rtol=0,
+    )
+
+
+# Interruption
+
+
+@pytest.mark.parametrize("to_file", [False, True])
+def test_ctrl_c(views_artifact: Path, pictures: list[Path], tmp_path: Path, to_file: bool) -> None:
+    """Interrupted while it waits for more paths: one line, status 130, no half-written file."""
+    output = tmp_path / "scores.csv"
+    arguments = ["--self-test", "--model", str(views_artifact), "-", *(["-o", str(output)] if to_file else [])]
+    process = subprocess.Popen(
+        [*COMMAND, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdin.write(b"".join(os.fsencode(path) + b"\n" for path in pictures * 20))
+    process.stdin.flush()
+    assert b"self-test passed" in process.stderr.readline()
+    if to_file:
+        deadline = time.monotonic() + 300
+        while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert len(list(tmp_path.iterdir())) == 1  # the temporary file
+    else:
+        assert process.stdout.readline() == b"path,score,error\n"
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=600) == 130
+    assert process.stderr.read() == b"glia-infer: interrupted\n"
+    assert list(tmp_path.iterdir()) == []
+    rest = process.stdout.read()
+    assert rest == b"" or rest.endswith(b"\n")
+    for stream in (process.stdin, process.stdout, process.stderr):
+        stream.close()
+
+
+def test_pictures_of_every_uncommon_kind(views_artifact: Path, tmp_path: Path) -> None:
+    """The list of the issue: all scored, nothing on stderr."""
+    base = Image.fromarray(np.arange(60 * 80 * 3, dtype=np.uint32).reshape(60, 80, 3).astype(np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    base.save(tmp_path / "exif.jpg", exif=exif)
+    base.convert("CMYK").save(tmp_path / "cmyk.jpg")
+    base.convert("P").save(tmp_path / "palette.png", transparency=bytes(range(256)))
+    base.convert("L").save(tmp_path / "grey.png")
+    base.convert("RGBA").save(tmp_path / "alpha.webp")
+    base.save(tmp_path / "animated.gif", save_all=True, append_images=[base.rotate(90)])
+    Image.fromarray(np.arange(4800, dtype=np.uint16).reshape(60, 80) * 13).save(tmp_path / "16bit.png")
+    Image.new("RGB", (1, 1)).save(tmp_path / "1x1.png")
+    Image.new("RGB", (20000, 8)).save(tmp_path / "wide.png")
+    Image.new("1", (10000, 9000)).save(tmp_path / "between-the-limits.png")
+    result = infer("--model", views_artifact, *sorted(tmp_path.iterdir()))
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert all(row["score"] for row in csv_rows(result.stdout))

@@ -1,0 +1,71 @@
+"""The views against direct calls of Pillow."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from PIL import Image as PillowImage
+
+from glia_runtime import ImageError, detail_view, enlarge, fragment_sample, sample_views, semantic_view
+from glia_runtime.fragments import Image
+from tests.shapes import AWKWARD_SHAPES, image_shapes, noise_image
+
+
+def resized(image: Image, height: int, width: int) -> Image:
+    return np.asarray(PillowImage.fromarray(image).resize((width, height), PillowImage.Resampling.BICUBIC))
+
+
+@pytest.mark.parametrize(
+    ("shape", "enlarged"),
+    [
+        ((1, 1), (224, 224)),
+        ((223, 224), (224, 225)),
+        ((112, 1000), (224, 2000)),
+        ((300, 1), (67200, 224)),
+        ((224, 224), (224, 224)),
+        ((225, 1000), (225, 1000)),
+    ],
+)
+def test_enlarge(shape: tuple[int, int], enlarged: tuple[int, int]) -> None:
+    image = noise_image(*shape)
+    assert np.array_equal(enlarge(image), resized(image, *enlarged))
+
+
+def test_large_enough_pictures_pass_unchanged() -> None:
+    image = noise_image(224, 500)
+    assert enlarge(image) is image
+
+
+@settings(max_examples=40)
+@given(shape=image_shapes(max_side=260))
+def test_views_of_any_shape(shape: tuple[int, int]) -> None:
+    image = noise_image(*shape)
+    large = enlarge(image)
+    assert min(large.shape[:2]) >= 224
+    # Aspect is kept as far as whole pixels allow: half a pixel on each side.
+    scale = large.shape[0] / shape[0]
+    assert abs(large.shape[1] - shape[1] * scale) <= 0.5 + 0.5 * max(1.0, shape[1] / shape[0])
+    semantic, detail = sample_views(image)
+    assert np.array_equal(semantic, resized(large, 224, 224))
+    assert np.array_equal(detail, fragment_sample(large))
+    assert semantic.flags.writeable
+    assert detail.flags.writeable
+
+
+@pytest.mark.parametrize("shape", [shape for shape in AWKWARD_SHAPES if min(shape) >= 224])
+def test_semantic_view_is_pillows_antialiased_bicubic(shape: tuple[int, int]) -> None:
+    image = noise_image(*shape)
+    assert np.array_equal(semantic_view(image), resized(image, 224, 224))
+
+
+def test_views_accept_arrays_that_are_not_contiguous() -> None:
+    image = noise_image(300, 400)
+    flipped = image[:, ::-1]
+    assert np.array_equal(semantic_view(flipped), semantic_view(flipped.copy()))
+    assert np.array_equal(detail_view(flipped), detail_view(flipped.copy()))
+
+
+def test_too_narrow_to_enlarge() -> None:
+    with pytest.raises(ImageError, match=r"20000x1 pixels.*4480000x224.*crop it first"):
+        enlarge(np.zeros((1, 20000, 3), np.uint8))
