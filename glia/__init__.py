@@ -1,0 +1,1 @@
+"""GLIANet: the models, the data, training and evaluation."""

@@ -1,0 +1,104 @@
+"""The synthetic dataset: deterministic, endless in principle, cached on disk when asked."""
+
+import hashlib
+import zipfile
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from glia.data.samples import Sample
+from glia.data.synthetic.distortions import COMMON_DISTORTIONS, DISTORTIONS, LEVELS, distort
+from glia.data.synthetic.labels import LABEL_SCALE, quality
+from glia.data.synthetic.pictures import draw_picture
+from glia_runtime.atomic import atomic_write
+from glia_runtime.manifest import ScoreScale
+
+# Part of every cache key: raise it when a picture, a distortion or the label changes.
+_RECIPE = 1
+_SERIES_PER_PICTURE = 4
+_NAMES: tuple[str, ...] = tuple(DISTORTIONS)
+_Series = tuple[list[npt.NDArray[np.uint8]], list[float], list[float]]
+
+
+class SyntheticDataset:
+    """Distortion series of drawn pictures: each picture gets four types, each type five rising levels.
+
+    Sample `i` depends on `seed` and `i` only, on any machine and in any order, so two datasets of one seed and
+    different lengths share their beginning. Levels are moved off the integers by up to 0.45 so that training
+    sees the whole range.
+
+    Args:
+        pictures: how many to draw; the dataset holds 20 samples of each.
+        seed: which endless sequence of pictures; use another one for validation.
+        cache: a folder to keep rendered series in (about 2 MB each), or None to render every time.
+    """
+
+    def __init__(self, pictures: int, seed: int = 0, cache: Path | None = None) -> None:
+        self.pictures = pictures
+        self.seed = seed
+        self.cache = cache
+        self._load = lru_cache(maxsize=2)(self._load_series)
+
+    @property
+    def scale(self) -> ScoreScale:
+        return LABEL_SCALE
+
+    @property
+    def groups(self) -> Sequence[Sequence[int]]:
+        """The series; those of common types come up four times an epoch, with other fragments each time."""
+        size = len(LEVELS)
+        rounds = [4 if self._distortion(series) in COMMON_DISTORTIONS else 1 for series in range(len(self) // size)]
+        return [range(s * size, (s + 1) * size) for s, times in enumerate(rounds) for _ in range(times)]
+
+    def __len__(self) -> int:
+        return self.pictures * _SERIES_PER_PICTURE * len(LEVELS)
+
+    def __getitem__(self, index: int) -> Sample:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        series, step = divmod(index, len(LEVELS))
+        images, scores, levels = self._load(series)
+        return Sample(
+            image=images[step],
+            score=scores[step],
+            reference=f"synthetic/{self.seed}/{series // _SERIES_PER_PICTURE}",
+            distortion=self._distortion(series),
+            level=levels[step],
+        )
+
+    def _distortion(self, series: int) -> str:
+        """The types of a picture follow one another in a shuffled round, so that all are equally frequent."""
+        round_, place = divmod(series, len(_NAMES))
+        order = np.random.default_rng((self.seed, round_, 0)).permutation(len(_NAMES))
+        return _NAMES[int(order[place])]
+
+    def _load_series(self, series: int) -> _Series:
+        if self.cache is None:
+            return self._render(series)
+        key = hashlib.sha256(f"{_RECIPE}:{self.seed}:{series}".encode()).hexdigest()[:24]
+        path = self.cache / key[:2] / f"{key}.npz"
+        try:
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
+                return list(stored["images"]), stored["scores"].tolist(), stored["levels"].tolist()
+        except FileNotFoundError:
+            pass
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+            path.unlink(missing_ok=True)  # cut short by a crash of the machine: rendered again
+        images, scores, levels = self._render(series)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_write(path) as temporary, temporary.open("wb") as file:
+            np.savez(file, images=np.stack(images), scores=np.array(scores), levels=np.array(levels))
+        return images, scores, levels
+
+    def _render(self, series: int) -> _Series:
+        reference = draw_picture(self.seed, series // _SERIES_PER_PICTURE)
+        rng = np.random.default_rng((self.seed, series, 1))
+        levels = (np.array(LEVELS) + rng.uniform(-0.45, 0.45, len(LEVELS))).tolist()
+        choices = int(rng.integers(2**31))
+        name = self._distortion(series)
+        images = [distort(reference, name, level, np.random.default_rng(choices)) for level in levels]
+        scores = [quality(reference, image) for image in images]
+        return images, scores, levels

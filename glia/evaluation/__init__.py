@@ -1,0 +1,1 @@
+"""Figures of agreement, and how a model ranks distorted photographs."""

@@ -1,0 +1,21 @@
+"""Models by name, and their checkpoints."""
+
+from glia.models.backbone import load_backbone_weights
+from glia.models.base import ModelConfig, QualityModel
+from glia.models.checkpoint import load_checkpoint, save_checkpoint
+from glia.models.glianet import PRESETS, GLIANet, GLIANetConfig
+from glia.models.registry import create_model, list_models, register_model
+
+__all__ = [
+    "PRESETS",
+    "GLIANet",
+    "GLIANetConfig",
+    "ModelConfig",
+    "QualityModel",
+    "create_model",
+    "list_models",
+    "load_backbone_weights",
+    "load_checkpoint",
+    "register_model",
+    "save_checkpoint",
+]

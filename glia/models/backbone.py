@@ -1,0 +1,101 @@
+"""The frozen ViT under a model: which timm models qualify, and where their weights come from."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import huggingface_hub
+import huggingface_hub.constants
+import timm
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
+
+from glia_runtime.errors import CheckpointError, UsageError
+
+_HUB_TIMEOUT_SECONDS = 5.0
+
+
+def create_backbone(name: str, image_size: int) -> VisionTransformer:
+    """A timm ViT without head, random weights.
+
+    Raises:
+        UsageError: no such timm model, or not a plain ViT with a class token.
+    """
+    known = ", ".join(timm.list_models("vit_*_patch16_224")[:6])
+    if not timm.is_model(name):
+        raise UsageError(f"timm has no backbone {name!r}; try one of {known}")
+    try:
+        # timm resizes the position embedding of models made for another size (test_vit: 160).
+        backbone = timm.create_model(name, pretrained=False, num_classes=0, img_size=image_size)
+    except (RuntimeError, ValueError, TypeError):  # other architectures take no img_size
+        backbone = None
+    if not isinstance(backbone, VisionTransformer) or backbone.cls_token is None or backbone.num_prefix_tokens != 1:
+        raise UsageError(f"backbone {name!r} is not a plain ViT with one class token; try one of {known}")
+    for block in cast("list[Any]", backbone.blocks):
+        block.attn.fused_attn = torch.cuda.is_available()  # see glia.models.attention
+    return backbone
+
+
+def input_statistics(backbone: VisionTransformer) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation the weights were trained with, float [3], in grey levels 0..255."""
+    config = cast("dict[str, Any]", backbone.pretrained_cfg)
+    return torch.tensor(config["mean"]) * 255, torch.tensor(config["std"]) * 255
+
+
+def load_backbone_weights(backbone: VisionTransformer, name: str, source: Path | None) -> str:
+    """Fill a backbone with weights and say in one line which.
+
+    Args:
+        backbone: changed in place.
+        name: its timm name, for the hub.
+        source: a local .safetensors or .pt/.pth file of a timm state dict, or None for timm's hub.
+
+    Returns:
+        One line for people: what was loaded, or that the weights stay random and why.
+
+    Raises:
+        CheckpointError: a local file that is missing, broken or of another model.
+    """
+    if source is not None:
+        _load_file(backbone, source)
+        return f"backbone {name}: weights from {source}"
+    size = backbone.patch_embed.img_size[0] if backbone.patch_embed.img_size else 224
+    try:
+        with _offline_unless_reachable():
+            pretrained = timm.create_model(name, pretrained=True, num_classes=0, img_size=size)
+    except Exception as error:  # the hub's client raises its own, its transport's and timm's errors
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        return f"backbone {name}: random weights, since timm's hub gave none ({reason[:120]})"
+    backbone.load_state_dict(pretrained.state_dict())
+    return f"backbone {name}: pretrained weights from timm's hub"
+
+
+@contextmanager
+def _offline_unless_reachable() -> Iterator[None]:
+    """Ask the hub once whether it is there; if not, let its client look in its cache only.
+
+    Left alone, the client repeats every request with growing pauses: 100 s until it gave up, measured.
+    """
+    before = huggingface_hub.constants.HF_HUB_OFFLINE
+    if not before:
+        try:
+            huggingface_hub.get_session().head(huggingface_hub.constants.ENDPOINT, timeout=_HUB_TIMEOUT_SECONDS)
+        except Exception:  # no route, no name, refused, timed out: the transport's own errors
+            huggingface_hub.constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        huggingface_hub.constants.HF_HUB_OFFLINE = before
+
+
+def _load_file(backbone: VisionTransformer, source: Path) -> None:
+    from glia.models.checkpoint import read_tensors
+
+    tensors = {key: value for key, value in read_tensors(source).items() if not key.startswith("head.")}
+    try:
+        backbone.load_state_dict(tensors)
+    except RuntimeError as error:
+        reason = str(error).replace("\n", " ")[:200]
+        raise CheckpointError(f"{source}: not the weights of this backbone ({reason})") from error

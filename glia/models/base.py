@@ -1,0 +1,71 @@
+"""What every architecture offers to training, export and measurement."""
+
+from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from glia_runtime.fragments import FragmentSpec
+from glia_runtime.manifest import ScoreScale
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Base of the architectures' configs: frozen, plain values only."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON-ready values."""
+        return asdict(self)
+
+
+class QualityModel(nn.Module, ABC):
+    """A blind image-quality model over two views of a picture.
+
+    Subclasses see normalised activations only; this class owns the affine map from the head's output to the
+    score's scale, so that a checkpoint speaks in the units of the data it was trained on.
+    """
+
+    architecture: ClassVar[str]
+    config_type: ClassVar[type[ModelConfig]]
+    score_mean: Tensor
+    score_std: Tensor
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.fragment_spec = FragmentSpec()
+        self.score_scale = ScoreScale(minimum=0.0, maximum=1.0, higher_is_better=True, dataset="untrained")
+        self.register_buffer("score_mean", torch.zeros(()))
+        self.register_buffer("score_std", torch.ones(()))
+
+    @abstractmethod
+    def predict(self, semantic: Tensor, detail: Tensor) -> Tensor:
+        """The head's raw output, float [B], before it is put on the score's scale."""
+
+    @abstractmethod
+    def fold_normalization(self) -> None:
+        """Fold mean and standard deviation of the input into the first layer, in place; scores stay the same."""
+
+    def forward(self, semantic: Tensor, detail: Tensor) -> Tensor:
+        """Score a batch.
+
+        Args:
+            semantic: [B, 224, 224, 3], any numeric dtype, values 0 to 255: the resized view.
+            detail: the same, the fragment view (Eq. 1 and 2).
+
+        Returns:
+            float [B] on `score_scale`.
+        """
+        return self.predict(semantic, detail) * self.score_std + self.score_mean
+
+    def num_trainable(self) -> int:
+        """Number of trainable parameters."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+    def set_scale(self, scale: ScoreScale, mean: float, std: float) -> None:
+        """Adopt a dataset's scale; `mean` and `std` are those of its training scores."""
+        self.score_scale = scale
+        self.score_mean.fill_(mean)
+        self.score_std.fill_(std)

@@ -1,0 +1,123 @@
+"""Checkpoints: config and tensors in one file, readable without running anything it contains."""
+
+import json
+import pickle
+import warnings
+import zipfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors import safe_open as open_safetensors
+from safetensors.torch import save_file as save_safetensors
+from torch import Tensor
+
+from glia.models.base import QualityModel
+from glia.models.registry import create_model, list_models
+from glia_runtime.atomic import atomic_write
+from glia_runtime.errors import CheckpointError, GliaError
+from glia_runtime.manifest import ScoreScale
+
+FORMAT = "glia-checkpoint"
+VERSION = 1
+
+
+def save_checkpoint(model: QualityModel, path: str | Path, training: dict[str, Any] | None = None) -> None:
+    """Write `model` to `path` in one piece: .safetensors by that suffix, else PyTorch's zip format.
+
+    Args:
+        model: any registered architecture.
+        path: the file; written under a temporary name and renamed.
+        training: JSON-ready facts about how it was trained, kept beside the weights.
+    """
+    path = Path(path)
+    header = {
+        "format": FORMAT,
+        "version": VERSION,
+        "architecture": model.architecture,
+        "config": model.config.to_dict(),
+        "score_scale": asdict(model.score_scale),
+        "training": training or {},
+    }
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    with atomic_write(path) as temporary:
+        if path.suffix == ".safetensors":
+            save_safetensors(state, temporary, metadata={FORMAT: json.dumps(header)})
+        else:
+            torch.save({**header, "state_dict": state}, temporary)
+
+
+def load_checkpoint(path: str | Path) -> QualityModel:
+    """Read a model, in evaluation mode on the CPU. Nothing in the file is executed.
+
+    Raises:
+        CheckpointError: missing, truncated, not a glia checkpoint, of a newer version or an unknown architecture.
+    """
+    path = Path(path)
+    header, state = _read(path)
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: not a glia checkpoint; make one with glia-train")
+    version = header.get("version")
+    if not isinstance(version, int) or version > VERSION:
+        raise CheckpointError(f"{path}: checkpoint version {version!r}, this glia reads up to {VERSION}; upgrade glia")
+    architecture = header.get("architecture")
+    if architecture not in list_models():
+        known = ", ".join(list_models())
+        raise CheckpointError(f"{path}: architecture {architecture!r} is unknown to this glia (it knows {known})")
+    try:
+        model = create_model(architecture, **header["config"])
+        model.load_state_dict(state)
+        model.score_scale = ScoreScale(**header["score_scale"])
+    except (GliaError, RuntimeError, KeyError, TypeError, AttributeError) as error:
+        reason = str(error).replace("\n", " ")[:200]
+        raise CheckpointError(f"{path}: config and tensors do not fit together ({reason}); train it anew") from error
+    return model.eval()
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a state-dict file or a glia checkpoint, without building a model.
+
+    Raises:
+        CheckpointError: missing, truncated, or not tensors.
+    """
+    header, state = _read(path)
+    tensors = state or header
+    if not tensors or not all(isinstance(value, Tensor) for value in tensors.values()):
+        raise CheckpointError(f"{path}: holds no tensors; expected the state dict of a model")
+    return tensors
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Header and state dict; a bare state dict in PyTorch's format comes back as the header."""
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file; give the path of a checkpoint made by glia-train")
+    try:
+        if path.suffix == ".safetensors":
+            with open_safetensors(path, framework="pt") as file:
+                header = json.loads((file.metadata() or {}).get(FORMAT, "{}"))
+                return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+        with warnings.catch_warnings():
+            # torch warns about what it is going to refuse; the refusal below says it in one line.
+            warnings.filterwarnings("ignore", message="Detected pickle protocol")
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: refused, it is no checkpoint or holds more than tensors and plain values (nothing was executed)"
+        ) from error
+    except (
+        SafetensorError,
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        KeyError,
+        zipfile.BadZipFile,
+    ) as error:
+        reason = str(error).replace("\n", " ").split(" Exception raised")[0][:160]
+        raise CheckpointError(f"{path}: cannot be read as a checkpoint, truncated or not one ({reason})") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: not a glia checkpoint; make one with glia-train")
+    state = content.pop("state_dict", {})
+    return content, state if isinstance(state, dict) else {}

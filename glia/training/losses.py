@@ -1,0 +1,32 @@
+"""What training minimises."""
+
+from torch import Tensor
+from torch.nn.functional import smooth_l1_loss, softplus
+
+
+def correlation_loss(predicted: Tensor, target: Tensor) -> Tensor:
+    """(1 - PLCC) / 2 of a batch, as LoDa's paper states it; both [B]."""
+    x, y = predicted - predicted.mean(), target - target.mean()
+    # The floor keeps a batch of equal predictions or labels from dividing by zero; its gradient is then zero.
+    norm = (x.norm() * y.norm()).clamp_min(1e-8)
+    loss: Tensor = (1 - (x * y).sum() / norm) / 2
+    return loss
+
+
+def ranking_loss(predicted: Tensor, target: Tensor, group: Tensor) -> Tensor:
+    """Logistic loss on the order of every two samples of one group (RankNet, Burges et al., 2005); all [B].
+
+    Predictions are in units of the labels' standard deviation; neighbouring levels of a series differ by about a
+    quarter of it, hence the factor of 4.
+    """
+    better = (group[:, None] == group[None, :]) & (target[:, None] > target[None, :])
+    if not better.any():
+        return predicted.sum() * 0
+    difference = predicted[:, None] - predicted[None, :]
+    return softplus(-4 * difference[better]).mean()
+
+
+def quality_loss(predicted: Tensor, target: Tensor, group: Tensor) -> Tensor:
+    """Correlation over the batch, order within each group, and a pull to the scale itself; all [B]."""
+    value = smooth_l1_loss(predicted, target, beta=0.5)
+    return correlation_loss(predicted, target) + 0.5 * ranking_loss(predicted, target, group) + 0.5 * value

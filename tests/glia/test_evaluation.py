@@ -1,0 +1,102 @@
+"""Metrics against independent formulas; the ranking of photographs against models whose answer is known."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from rich.console import Console
+
+from glia.data.synthetic import draw_picture, quality
+from glia.evaluation.metrics import krcc, plcc, rmse, srcc
+from glia.evaluation.photographs import choose_photographs, rank_photographs
+from glia.evaluation.report import evaluate_dataset, evaluate_photographs
+from glia.evaluation.scoring import open_model
+from glia.models import create_model, save_checkpoint
+from glia_runtime.errors import GliaError, UsageError
+
+numbers = st.lists(st.integers(-5, 5), min_size=3, max_size=30)
+
+
+@given(numbers, st.randoms(use_true_random=False))
+def test_rank_correlations_by_hand(values: list[int], random: object) -> None:
+    x = np.array(values, float)
+    y = np.array(values, float)
+    random.shuffle(y)  # type: ignore[attr-defined]
+    if np.ptp(x) == 0:
+        assert srcc(x, y) == plcc(x, y) == krcc(x, y) == 0
+        return
+
+    def ranks(v: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        return np.array([(v < a).sum() + ((v == a).sum() + 1) / 2 for a in v])
+
+    signs_x, signs_y = (np.sign(v[:, None] - v[None, :]) for v in (x, y))
+    tau_b = (signs_x * signs_y).sum() / np.sqrt((signs_x**2).sum() * (signs_y**2).sum())
+    # the same sums in double precision, another order
+    assert srcc(x, y) == pytest.approx(np.corrcoef(ranks(x), ranks(y))[0, 1], abs=1e-9)
+    assert plcc(x, y) == pytest.approx(np.corrcoef(x, y)[0, 1], abs=1e-9)
+    assert krcc(x, y) == pytest.approx(tau_b, abs=1e-9)
+    assert rmse(x, y) == pytest.approx(((x - y) ** 2).mean() ** 0.5)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photographs")
+    (folder / "inner").mkdir()
+    picture = Image.fromarray(draw_picture(9, 0)[:240, :240])
+    picture.save(folder / "inner" / "a.png")
+    (folder / "broken.jpg").write_text("no picture")
+    (folder / "notes.txt").write_text("not looked at")
+    return folder
+
+
+def test_an_all_knowing_model_ranks_perfectly(folder: Path) -> None:
+    original = np.asarray(Image.open(folder / "inner" / "a.png"))
+
+    def oracle(images: object) -> npt.NDArray[Any]:
+        return np.array([quality(original, image) for image in images], np.float32)  # type: ignore[attr-defined]
+
+    paths = choose_photographs(folder, 10)
+    assert [path.name for path in paths] == ["broken.jpg", "a.png"]
+    report = rank_photographs(oracle, paths)
+    assert report.photographs == 1 and len(report.failures) == 1 and "broken.jpg" in report.failures[0]
+    assert report.srcc == pytest.approx(1, abs=1e-4)  # float32 scores of float64 labels: near ties
+    assert report.within_kadid > 0.95
+    upside_down = rank_photographs(lambda images: -oracle(images), paths[1:], higher_is_better=False, processes=2)
+    assert upside_down.within == report.within and upside_down.srcc == report.srcc
+
+
+def test_a_constant_model_ranks_nothing(folder: Path) -> None:
+    report = rank_photographs(lambda images: np.zeros(len(images), np.float32), [folder / "inner" / "a.png"])
+    assert report.srcc == 0 and set(report.within.values()) == {0.0}
+
+
+def test_folders_without_photographs(tmp_path: Path, folder: Path) -> None:
+    with pytest.raises(UsageError, match="no such folder"):
+        choose_photographs(tmp_path / "gone", 1)
+    with pytest.raises(UsageError, match="holds no pictures"):
+        choose_photographs(tmp_path, 1)
+    with pytest.raises(UsageError, match=r"none of 1 photographs.*broken\.jpg"):
+        rank_photographs(lambda images: np.zeros(len(images), np.float32), [folder / "broken.jpg"])
+
+
+def test_reports_are_printed(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "model.pt"
+    save_checkpoint(create_model("glianet", backbone="test_vit", latent_dim=16, heads=2), path)
+    model = open_model(str(path))
+    quiet = Console(stderr=True, quiet=True)
+    evaluate_dataset(model, "synthetic", None, 1, Console(width=100), quiet)
+    assert "20 samples of synthetic" in capsys.readouterr().out
+    evaluate_photographs(model, folder, 5, 1, Console(width=100), quiet)
+    printed = capsys.readouterr().out
+    assert "mean of KADID-10k's 25 types" in printed and "gaussian_blur" in printed and "SRCC" in printed
+
+
+def test_models_that_cannot_be_opened(tmp_path: Path) -> None:
+    for name in ("missing.pt", "missing.onnx"):
+        with pytest.raises(GliaError, match=name):
+            open_model(str(tmp_path / name))

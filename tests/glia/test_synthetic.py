@@ -1,0 +1,114 @@
+"""Drawn pictures, distortions and labels: deterministic, well-formed, and worse with every level."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import spearmanr
+
+from glia.data import list_datasets, open_dataset
+from glia.data.synthetic import DISTORTIONS, KADID_DISTORTIONS, LEVELS, SyntheticDataset, distort, draw_picture, quality
+from glia_runtime.errors import UsageError
+
+PICTURES = [draw_picture(3, index) for index in range(3)]
+
+
+def test_pictures_repeat_and_differ() -> None:
+    assert np.array_equal(draw_picture(3, 1), PICTURES[1])
+    assert not np.array_equal(draw_picture(4, 1), PICTURES[1])
+    for picture in PICTURES:
+        assert picture.dtype == np.uint8 and picture.shape[2] == 3
+        assert min(picture.shape[:2]) >= 256 and max(picture.shape[:2]) <= 512
+        assert picture.std() > 10
+
+
+def test_kadids_25_types_and_downscaling() -> None:
+    assert len(set(KADID_DISTORTIONS)) == 25
+    assert set(DISTORTIONS) == {*KADID_DISTORTIONS, "downscale"}
+
+
+@pytest.mark.parametrize("name", DISTORTIONS)
+def test_distortions_repeat_keep_the_shape_and_get_worse(name: str) -> None:
+    ranks = []
+    for picture in PICTURES:
+        assert np.array_equal(distort(picture, name, 0, np.random.default_rng(0)), picture)
+        series = [distort(picture, name, level, np.random.default_rng(0)) for level in LEVELS]
+        assert np.array_equal(series[2], distort(picture, name, LEVELS[2], np.random.default_rng(0)))
+        assert all(image.shape == picture.shape and image.dtype == np.uint8 for image in series)
+        ranks.append(spearmanr(LEVELS, [quality(picture, image) for image in series]).statistic)
+    # Blocks and patches fall where they fall, so two neighbouring levels may swap in one picture of three.
+    assert np.mean(ranks) < -0.9
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    name=st.sampled_from(sorted(DISTORTIONS)),
+    height=st.integers(1, 70),
+    width=st.integers(1, 70),
+    level=st.floats(0, 5),
+    seed=st.integers(0, 99),
+)
+def test_distortions_take_any_size(name: str, height: int, width: int, level: float, seed: int) -> None:
+    picture = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    assert distort(picture, name, level, np.random.default_rng(seed)).shape == picture.shape
+
+
+def test_white_noise_has_the_variance_it_names() -> None:
+    grey = np.full((400, 400, 3), 128, np.uint8)
+    noisy = distort(grey, "white_noise", 3, np.random.default_rng(0)).astype(float)
+    # 480,000 samples: the estimate of sigma is good to 0.1 %; rounding to 8 bits adds 1/12 to the variance.
+    assert noisy.std() == pytest.approx(20, rel=0.01)
+
+
+def test_gaussian_blur_is_scipys() -> None:
+    from scipy.ndimage import gaussian_filter
+
+    picture = PICTURES[0]
+    expected = np.stack([gaussian_filter(picture[..., c].astype(float), 1.8) for c in range(3)], -1)
+    blurred = distort(picture, "gaussian_blur", 3, np.random.default_rng(0))
+    # ours cuts the kernel at 3 sigma instead of 4, and both round
+    assert np.abs(blurred - expected).max() < 2
+
+
+def test_identical_pictures_are_perfect() -> None:
+    assert quality(PICTURES[0], PICTURES[0]) == pytest.approx(100, abs=1e-3)  # float32 inside piq
+
+
+def test_dataset_is_deterministic_in_any_order_and_length(tmp_path: Path) -> None:
+    short, long = SyntheticDataset(2, seed=7), SyntheticDataset(3, seed=7, cache=tmp_path)
+    assert len(short) == 40
+    indices = [39, 0, 21, 20]
+    for index in indices:
+        plain, cached = short[index], long[index]
+        again = SyntheticDataset(3, seed=7, cache=tmp_path)[index]
+        assert np.array_equal(plain.image, cached.image) and np.array_equal(again.image, cached.image)
+        assert plain.score == cached.score == again.score and plain.level == again.level
+        assert plain.reference == cached.reference and plain.distortion == again.distortion
+    assert short[19].reference != short[20].reference
+    with pytest.raises(IndexError):
+        short[40]
+
+
+def test_all_types_are_equally_frequent() -> None:
+    dataset = SyntheticDataset(13, seed=0)
+    names = [dataset._distortion(series) for series in range(52)]
+    assert sorted(names) == sorted([*DISTORTIONS, *DISTORTIONS])
+
+
+def test_a_damaged_cache_is_rendered_again(tmp_path: Path) -> None:
+    dataset = SyntheticDataset(1, seed=7, cache=tmp_path)
+    whole = dataset[0]
+    (stored,) = tmp_path.rglob("*.npz")
+    for damage in (b"", stored.read_bytes()[:1000]):
+        stored.write_bytes(damage)
+        again = SyntheticDataset(1, seed=7, cache=tmp_path)[0]
+        assert np.array_equal(again.image, whole.image) and again.score == whole.score
+
+
+def test_datasets_by_name() -> None:
+    assert "synthetic" in list_datasets()
+    assert len(open_dataset("synthetic", pictures=2, seed=0)) == 40
+    with pytest.raises(UsageError, match=r"known: .*synthetic"):
+        open_dataset("sinthetic")

@@ -1,0 +1,236 @@
+"""The loop: it learns, resumes to the bit, stops on nonsense, and leaves nothing half-written."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from glia.data import Sample
+from glia.data.synthetic import SyntheticDataset
+from glia.data.views import GroupSampler, training_loader
+from glia.models import create_model, load_checkpoint
+from glia.models.backbone import create_backbone, input_statistics
+from glia.training.backbone import whiten_patch_embedding
+from glia.training.fit import FitConfig, fit
+from glia.training.losses import correlation_loss, ranking_loss
+from glia.training.run import RunConfig, train
+from glia.training.tasks import QualityTask
+from glia_runtime.errors import CheckpointError, GliaError, OutputError, UsageError
+from glia_runtime.manifest import ScoreScale
+
+FIT = FitConfig(steps=4, batch_size=10, learning_rate=1e-3, evaluate_every=2)
+RUN = RunConfig(
+    dataset="synthetic",
+    pictures=2,
+    validation_pictures=1,
+    architecture="glianet",
+    model={"backbone": "test_vit", "latent_dim": 16, "heads": 2},
+    backbone_weights="",
+    pretrain_backbone=False,
+    fit=FIT,
+)
+
+
+@pytest.fixture(scope="session")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("synthetic")
+
+
+@pytest.fixture(autouse=True)
+def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+
+def quiet() -> Console:
+    return Console(file=io.StringIO())
+
+
+def test_correlation_loss_is_pearsons() -> None:
+    torch.manual_seed(0)
+    x, y = torch.randn(2, 50)
+    expected = (1 - np.corrcoef(x, y)[0, 1]) / 2
+    assert correlation_loss(x, y).item() == pytest.approx(expected, abs=1e-6)  # float32 sums of 50
+    constant = torch.zeros(50, requires_grad=True)
+    loss = correlation_loss(constant, y)
+    loss.backward()
+    assert torch.isfinite(loss) and constant.grad is not None and torch.isfinite(constant.grad).all()
+
+
+def test_ranking_loss_orders_within_groups_only() -> None:
+    group = torch.tensor([0, 0, 1, 1])
+    target = torch.tensor([2.0, 1.0, 2.0, 1.0])
+    right = ranking_loss(torch.tensor([5.0, 4.0, 1.0, 0.0]), target, group)
+    wrong = ranking_loss(torch.tensor([4.0, 5.0, 0.0, 1.0]), target, group)
+    assert right < 0.1 < 1 < wrong
+    assert ranking_loss(torch.ones(2), torch.tensor([1.0, 2.0]), torch.tensor([0, 1])) == 0
+
+
+def test_batches_keep_series_together_and_repeat_from_any_step() -> None:
+    groups = [range(start, start + 5) for start in range(0, 100, 5)]
+    whole = list(GroupSampler(groups, 20, 10, seed=3))
+    assert list(GroupSampler(groups, 20, 10, seed=3, start=6)) == whole[6:]
+    assert list(GroupSampler(groups, 20, 10, seed=4)) != whole
+    for batch in whole:
+        assert len(batch) == 20
+        assert all(index // 5 == group for index, _, group in batch)
+    # five batches are one epoch of twenty groups
+    assert sorted(index for batch in whole[:5] for index, _, _ in batch) == list(range(100))
+
+
+def test_augmentation_depends_on_seed_step_and_sample_alone(cache: Path) -> None:
+    dataset = SyntheticDataset(2, 0, cache)
+    options = {"batch_size": 10, "steps": 3, "seed": 1}
+    whole = list(training_loader(dataset, ["jpeg"], **options))
+    tail = list(training_loader(dataset, ["jpeg"], start=2, workers=1, **options))
+    assert all(torch.equal(whole[2][name], tail[0][name]) for name in tail[0])
+    assert whole[0]["semantic"].shape == whole[0]["detail"].shape == (10, 224, 224, 3)
+
+
+class NoiseLevels:
+    """Grey pictures under rising noise: as easy a task as there is."""
+
+    scale = ScoreScale(0.0, 5.0, True, "noise")
+    groups = [range(start, start + 5) for start in range(0, 20, 5)]  # noqa: RUF012 (a constant)
+
+    def __len__(self) -> int:
+        return 20
+
+    def __getitem__(self, index: int) -> Sample:
+        noise = np.random.default_rng(index).normal(0, 10 * (index % 5), (224, 224, 3))
+        image = np.clip(128 + noise, 0, 255).astype(np.uint8)
+        return Sample(image, score=5.0 - index % 5, reference=str(index // 5))
+
+
+def test_learns_to_tell_noise_levels_apart(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    task = QualityTask(create_model("glianet", **RUN.model, dropout=0.0), NoiseLevels.scale, 3.0, 1.4)
+    config = replace(FIT, steps=40, learning_rate=3e-3, evaluate_every=40)
+    best = fit(task, NoiseLevels(), NoiseLevels(), config, tmp_path, quiet(), {})
+    # A model that learns nothing stays near 0; a random frozen backbone is enough to do far better.
+    assert best["srcc"] > 0.8
+
+
+def test_interrupted_and_resumed_equals_uninterrupted(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = load_checkpoint(train(RUN, tmp_path / "whole", cache, False, quiet()).with_name("last.pt"))
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("glia.training.fit._append", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        train(RUN, tmp_path / "parts", cache, False, quiet())
+    assert sorted(p.name for p in (tmp_path / "parts").iterdir()) == ["run.json"]
+    monkeypatch.undo()
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+    real = torch.optim.AdamW.step
+    calls = []
+
+    def stop_at_the_fourth_step(*args: object, **kwargs: object) -> object:
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return real(*args, **kwargs)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", stop_at_the_fourth_step)
+    with pytest.raises(KeyboardInterrupt):
+        train(RUN, tmp_path / "parts", cache, True, quiet())
+    monkeypatch.setattr(torch.optim.AdamW, "step", real)
+    parts = load_checkpoint(train(RUN, tmp_path / "parts", cache, True, quiet()).with_name("last.pt"))
+    for (name, a), b in zip(whole.state_dict().items(), parts.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(cache: Path, tmp_path: Path) -> None:
+    dataset = SyntheticDataset(1, 0, cache)
+    task = QualityTask(create_model("glianet", **RUN.model), dataset.scale, 0.0, 1.0)
+    with torch.no_grad():
+        task.module.get_parameter("head.weight").fill_(torch.inf)
+    with pytest.raises(GliaError, match="step 0"):
+        fit(task, dataset, dataset, FIT, tmp_path, quiet(), {})
+    assert not list(tmp_path.glob("*.pt"))
+
+
+def test_refuses_to_mix_runs(cache: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    train(RUN, out, cache, False, quiet())
+    record = json.loads((out / "run.json").read_text())
+    assert record["config"]["pictures"] == 2 and record["versions"]["torch"]
+    with pytest.raises(OutputError, match="--resume"):
+        train(RUN, out, cache, False, quiet())
+    with pytest.raises(UsageError, match="another pictures"):
+        train(replace(RUN, pictures=3), out, cache, True, quiet())
+    with pytest.raises(UsageError, match="no run to resume"):
+        train(RUN, tmp_path / "other", cache, True, quiet())
+    (out / "resume.pt").write_bytes(b"cut short")
+    with pytest.raises(CheckpointError, match="cannot be resumed"):
+        train(RUN, out, cache, True, quiet())
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(OutputError, match="cannot be made"):
+        train(RUN, blocked / "run", cache, False, quiet())
+
+
+def test_pretrained_backbone_serves_a_model(cache: Path, tmp_path: Path) -> None:
+    made = train(replace(RUN, pretrain_backbone=True), tmp_path / "backbone", cache, False, quiet())
+    assert made.name == "backbone.safetensors"
+    frozen = train(replace(RUN, backbone_weights=str(made)), tmp_path / "model", cache, False, quiet())
+    model = load_checkpoint(frozen)
+    from safetensors.torch import load_file
+
+    weights = load_file(made)
+    assert torch.equal(model.state_dict()["backbone.blocks.0.attn.qkv.weight"], weights["blocks.0.attn.qkv.weight"])
+    again = replace(RUN, pretrain_backbone=True, backbone_weights=str(made), fit=replace(FIT, learning_rate=0.0))
+    kept = load_file(train(again, tmp_path / "again", cache, False, quiet()))
+    assert all(torch.equal(kept[name], weights[name]) for name in weights)
+
+
+def test_whitening_gives_patches_unit_variance(cache: Path) -> None:
+    backbone = create_backbone("test_vit", 224)
+    mean, std = input_statistics(backbone)
+    dataset = SyntheticDataset(2, 0, cache)
+    from glia.data.views import scoring_views
+
+    views = torch.stack([scoring_views(dataset[index])[1] for index in range(0, 40, 4)])
+    whiten_patch_embedding(backbone, mean, std, views)
+    with torch.no_grad():
+        tokens = backbone.patch_embed(((views.float() - mean) / std).permute(0, 3, 1, 2)).flatten(0, -2)
+    leading = tokens[:, : tokens.shape[1] // 2]
+    # principal components of the very patches measured: uncorrelated, variance 1 to float32 accuracy of 768 sums
+    covariance = torch.cov(leading.T)
+    torch.testing.assert_close(covariance, torch.eye(len(covariance)), atol=2e-2, rtol=0)
+    assert tokens.mean(0).abs().max() < 1e-2
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs POSIX signals")
+def test_command_survives_kill_and_resumes(cache: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    command = [
+        *(sys.executable, "-m", "glia.cli", "--out", str(out), "--backbone", "test_vit"),
+        *("--latent-dim", "16", "--heads", "2", "--pictures", "2", "--validation-pictures", "1"),
+        *("--cache", str(cache), "--steps", "6", "--batch-size", "10", "--evaluate-every", "2"),
+    ]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 300
+    while not (out / "resume.pt").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.kill()
+    process.communicate()
+    assert (out / "resume.pt").exists()
+    done = subprocess.run([*command, "--resume"], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "random weights" in done.stderr
+    load_checkpoint(out / "model.pt")
