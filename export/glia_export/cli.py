@@ -1,0 +1,158 @@
+"""``glia-export``: a checkpoint becomes a file that a runtime can open, verified on the spot."""
+
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from glia_runtime.command import errors_on_one_line, say
+from glia_runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    from glia_runtime.manifest import Manifest
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+class To(str, Enum):
+    """Targets; `glia-export --list` says which can be made here."""
+
+    onnx = "onnx"
+    torchscript = "torchscript"
+    trt = "trt"
+    trt_rtx = "trt-rtx"
+    pt2 = "pt2"
+
+
+class Precision(str, Enum):
+    """Arithmetic of the network inside the artifact."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+
+
+class Input(str, Enum):
+    """What the artifact is fed with."""
+
+    image = "image"
+    views = "views"
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"glia {version('glia')}")
+        raise typer.Exit
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[
+        Path | None,
+        typer.Argument(metavar="MODEL", help="Checkpoint made by glia-train, .pt or .safetensors."),
+    ] = None,
+    to: Annotated[To | None, typer.Option(help="Target; see --list.")] = None,
+    precision: Annotated[
+        Precision,
+        typer.Option(help="fp16 halves the file and is for GPUs; on CPUs it runs, but slower than fp32."),
+    ] = Precision.fp32,
+    input_: Annotated[
+        Input,
+        typer.Option(
+            "--input",
+            help="image: raw pictures of any size, no preprocessing code around the artifact. "
+            "views: the two 224x224 views, for hosts that make them while decoding.",
+        ),
+    ] = Input.image,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="The artifact; its manifest goes to OUTPUT.json. Default: MODEL's name."),
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Folder of pictures to compare scores on. Default: a built-in set."),
+    ] = None,
+    list_: Annotated[
+        bool, typer.Option("--list", help="Show the targets, and why one cannot be made here; then exit.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
+) -> None:
+    """Export a checkpoint to a file that glia-infer and other programs can run.
+
+    The file is compared with the PyTorch model before it gets its name: the largest difference of a score may be
+    1e-4 of the score's range in fp32, 1e-2 in fp16, and the order of the pictures has to stay (SRCC). The figures go
+    into the manifest, OUTPUT.json, with what else a reader needs; keep the two files together.
+
+    \b
+    glia-export model.pt --to onnx                       model.onnx, raw pictures in
+    glia-export model.pt --to onnx --input views         for hosts that sample while decoding
+    glia-export model.pt --to onnx --precision fp16 -o model-fp16.onnx
+    glia-export model.pt --to torchscript                model.ts
+
+    Steps and errors go to standard error, the parity report to standard output. Exit status: 0 exported, 2 nothing
+    was written.
+    """  # noqa: D301 (click takes a real backspace for: do not rewrap)
+    with errors_on_one_line("glia-export", debug):
+        if list_:
+            _list_targets()
+            return
+        if checkpoint is None or to is None:
+            missing = "MODEL" if checkpoint is None else "--to"
+            raise UsageError(f"{missing} is missing; for example: glia-export model.pt --to onnx (see --help)")
+        from glia_export.targets import target_info
+
+        # Asked here as well, so that the answer does not wait for torch to load.
+        if not (info := target_info(to.value)).built:
+            raise UsageError(f"--to {to.value} is {info.unavailable}; see glia-export --list")
+        from glia_export.exporter import export_checkpoint
+
+        manifest = export_checkpoint(
+            checkpoint,
+            info.name,
+            output,
+            precision=precision.value,
+            input=input_.value,
+            images=images,
+            say=lambda line: say("glia-export", line),
+        )
+        _print_report(manifest, output or Path(checkpoint.stem + info.suffix))
+
+
+def _list_targets() -> None:
+    from glia_export.targets import TARGETS
+
+    for info in TARGETS:
+        state = info.unavailable or "available"
+        typer.echo(f"{info.name:<12} {info.suffix:<8} {info.about}: {state}")
+
+
+def _print_report(manifest: "Manifest", output: Path) -> None:
+    scale = manifest.score_scale
+    lines = [f"{output}  {output.stat().st_size / 1e6:.1f} MB, {manifest.precision}, input {manifest.input}"]
+    for row in manifest.parity:
+        lines += [
+            f"  {row.backend} against PyTorch fp32 on {row.images} pictures, "
+            f"scores on {scale.minimum:g}..{scale.maximum:g}",
+            f"  largest difference  {row.max_abs:.2e}  (bound {row.bound_max_abs:.0e})",
+            f"  mean difference     {row.mean_abs:.2e}",
+            f"  SRCC                {_correlation(row.srcc)}  ({_demand(row.bound_srcc)})",
+            f"  PLCC                {_correlation(row.plcc)}",
+        ]
+    lines.append(f"next: glia-infer --model {output} PICTURES...")
+    if sys.stdout is not None:
+        typer.echo("\n".join(lines))
+
+
+def _correlation(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.6f}"
+
+
+def _demand(bound: float | None) -> str:
+    return "not demanded: the scores hardly differ" if bound is None else f"at least {bound}"

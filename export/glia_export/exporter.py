@@ -1,0 +1,192 @@
+"""From a checkpoint to a verified artifact with its manifest."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from glia.models import QualityModel, load_checkpoint
+from glia_export.artifact_pair import write_pair
+from glia_export.parity import (
+    BOUND_MAX_ABS,
+    ParitySet,
+    Scores,
+    built_in_pictures,
+    compare,
+    describe,
+    pictures_in,
+    reference_scores,
+)
+from glia_export.targets import TargetInfo, target_info
+from glia_runtime.backends import open_backend
+from glia_runtime.errors import ArtifactError, MissingExtraError, UsageError
+from glia_runtime.manifest import (
+    InputKind,
+    Manifest,
+    Precision,
+    Probe,
+    Target,
+    sha256_file,
+    write_manifest,
+)
+from glia_runtime.probe import probe_images
+from glia_runtime.scorer import Scorer
+
+Say = Callable[[str], None]
+
+
+def export_checkpoint(
+    checkpoint: str | Path,
+    target: Target,
+    output: str | Path | None = None,
+    *,
+    precision: Precision = "fp32",
+    input: InputKind = "image",
+    images: str | Path | None = None,
+    say: Say = lambda line: None,
+) -> Manifest:
+    """Export a checkpoint, compare the artifact with the model, and write both file and manifest.
+
+    Args:
+        checkpoint: made by glia-train or `glia.models.save_checkpoint`.
+        target: "onnx" or "torchscript".
+        output: the artifact; by default the checkpoint's name with the target's suffix, in the working directory.
+        precision: "fp32" or "fp16" (ONNX only).
+        input: "image" or "views", see docs/export.md.
+        images: a folder of pictures for the parity report; by default a built-in set.
+        say: told what is going on, one line a step.
+
+    Returns:
+        The manifest, as written beside the artifact.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be used.
+        UsageError: a target or precision that this release does not make, or no pictures in `images`.
+        ArtifactError: the artifact misses a bound of its parity report; nothing is left behind.
+        OutputError: the artifact cannot be written.
+    """
+    info = _checked_target(target, precision)
+    checkpoint = Path(checkpoint)
+    output = Path(output) if output is not None else Path(checkpoint.stem + info.suffix)
+    with write_pair(output) as temporary:
+        if output.exists() and checkpoint.exists() and output.samefile(checkpoint):
+            raise UsageError(f"{output}: is the checkpoint itself; name another file with -o")
+        say(f"reading {checkpoint}")
+        model = load_checkpoint(checkpoint)
+        pictures = pictures_in(Path(images)) if images is not None else built_in_pictures()
+        say(f"scoring {pictures.about} with the PyTorch model")
+        reference = reference_scores(model, pictures.images, input)
+        draft = Manifest(
+            architecture=model.architecture,
+            config=model.config.to_dict(),
+            checkpoint_sha256=sha256_file(checkpoint),
+            artifact_sha256="",
+            target=target,
+            input=input,
+            precision=precision,
+            score_scale=model.score_scale,
+            parity=(),
+            probe=_probe(model, precision, input),
+            fragment_spec=model.fragment_spec,
+            glia_version=version("glia"),
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        )
+        if target == "onnx":
+            manifest = _write_onnx(model, draft, pictures, reference, temporary, say)
+        else:
+            manifest = _write_torchscript(model, draft, pictures, reference, temporary, say)
+        manifest = replace(manifest, artifact_sha256=sha256_file(temporary))
+        write_manifest(manifest, temporary)
+        say("opening the pair as a user will, and scoring the probe")
+        with _called(temporary, output):
+            Scorer.open(temporary).self_test()
+    return manifest
+
+
+@contextmanager
+def _called(temporary: Path, output: Path) -> Iterator[None]:
+    """Give an error about the temporary file the name that the user gave."""
+    try:
+        yield
+    except ArtifactError as error:
+        raise ArtifactError(str(error).replace(str(temporary), str(output))) from error
+
+
+def _checked_target(target: str, precision: str) -> TargetInfo:
+    try:
+        info = target_info(target)
+    except KeyError:
+        raise UsageError(f"no target is called {target!r}; see glia-export --list") from None
+    if not info.built:
+        raise UsageError(f"--to {target} is {info.unavailable}; see glia-export --list")
+    if info.unavailable:
+        raise MissingExtraError(f"--to {target}: {info.unavailable}")
+    if precision not in BOUND_MAX_ABS:
+        raise UsageError(f"precision {precision!r} is not one of {', '.join(BOUND_MAX_ABS)}")
+    if target == "torchscript" and precision != "fp32":
+        raise UsageError("--to torchscript makes fp32 only; for fp16 export --to onnx")
+    return info
+
+
+def _probe(model: QualityModel, precision: Precision, kind: InputKind) -> Probe:
+    scores = reference_scores(model, probe_images(), kind)
+    # The bound that the export itself keeps: another machine's order of summation stays far inside it (1e-6 of the
+    # range in fp32), another graph, kernel bug or precision does not.
+    return Probe(tuple(scores.tolist()), BOUND_MAX_ABS[precision] * model.score_scale.range)
+
+
+def _write_onnx(
+    model: QualityModel,
+    draft: Manifest,
+    pictures: ParitySet,
+    reference: Scores,
+    path: Path,
+    say: Say,
+) -> Manifest:
+    from glia_export.onnx_export import OPSET, build_onnx, embed_manifest, save_onnx
+
+    draft = replace(draft, opset=OPSET)
+    say("exporting the graph to ONNX")
+    proto = build_onnx(model, draft.input, draft.precision)
+    save_onnx(proto, path)
+    manifest = _proven(draft, pictures, reference, path, say)
+    embed_manifest(proto, manifest)
+    save_onnx(proto, path)
+    return manifest
+
+
+def _write_torchscript(
+    model: QualityModel,
+    draft: Manifest,
+    pictures: ParitySet,
+    reference: Scores,
+    path: Path,
+    say: Say,
+) -> Manifest:
+    from glia_export.torchscript_export import save_torchscript
+
+    say("tracing the graph to TorchScript")
+    save_torchscript(model, draft.input, path)
+    return _proven(draft, pictures, reference, path, say)
+
+
+def _proven(draft: Manifest, pictures: ParitySet, reference: Scores, path: Path, say: Say) -> Manifest:
+    """The manifest with its parity report; raises ArtifactError when a bound is missed."""
+    say(f"scoring {pictures.about} with the exported file")
+    backend, _ = open_backend(path, draft)
+    scores = _scores(Scorer(backend), pictures)
+    row = compare(backend.name, draft.precision, scores, reference, draft.score_scale.range)
+    if not row.passed:
+        raise ArtifactError(f"the exported file does not score as the model does, so none was written: {describe(row)}")
+    return replace(draft, parity=(row,))
+
+
+def _scores(scorer: Scorer, pictures: ParitySet) -> Scores:
+    try:
+        return scorer.score(pictures.images)
+    except ArtifactError:  # a score that is not finite; the report says so with the other figures
+        return np.full(len(pictures.images), np.nan, dtype=np.float32)

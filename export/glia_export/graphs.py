@@ -1,0 +1,117 @@
+"""What is exported: the model with the inputs of an artifact, DESIGN's "views" and "image"."""
+
+import copy
+
+import torch
+from torch import Tensor, nn
+
+from glia.models import QualityModel
+from glia_export.fragment_sample_onnx import FUNCTION_DOMAIN, FUNCTION_NAME
+from glia_export.resize import bicubic_resize
+from glia_runtime.fragments import FragmentSpec
+from glia_runtime.inputs import INPUT_NAMES
+from glia_runtime.manifest import InputKind
+
+# Any batch of two mixed sizes will do: it only carries dtypes and ranks, and tells the sides apart.
+_EXAMPLE_SIZES = ((224, 260), (240, 231))
+
+
+class ViewsGraph(nn.Module):
+    """``semantic``, ``detail`` uint8 [B, 224, 224, 3] to ``score`` float32 [B]."""
+
+    def __init__(self, model: QualityModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, semantic: Tensor, detail: Tensor) -> Tensor:
+        score: Tensor = self.model(semantic, detail)
+        return score
+
+
+class ImageGraph(nn.Module):
+    """``images`` uint8 [B, H, W, 3] and ``sizes`` int64 [B, 2] to ``score`` float32 [B].
+
+    Args:
+        model: the model, normalisation folded.
+        as_node: sample fragments by the ONNX node glia::FragmentSample, which computes nothing in PyTorch; else by
+            standard operators. The operator torch.ops.glia.fragment_sample is not used: a TorchScript file would
+            then load only where glia has been imported, and the runtime does not need glia.
+    """
+
+    def __init__(self, model: QualityModel, as_node: bool) -> None:
+        super().__init__()
+        self.model = model
+        self.as_node = as_node
+
+    def forward(self, images: Tensor, sizes: Tensor) -> Tensor:
+        spec = self.model.fragment_spec
+        semantic = bicubic_resize(images, sizes, spec.size)
+        detail = _fragment_node(images, sizes, spec) if self.as_node else gather_fragments(images, sizes, spec)
+        score: Tensor = self.model(semantic, detail)
+        return score
+
+
+def gather_fragments(images: Tensor, sizes: Tensor, spec: FragmentSpec) -> Tensor:
+    """`glia_runtime.fragments.fragment_sample` of a padded batch, zero offsets, standard operators only.
+
+    Args:
+        images: uint8 [B, H, W, 3].
+        sizes: int64 [B, 2].
+        spec: grid and fragment.
+
+    Returns:
+        uint8 [B, S, S, 3], S = grid * fragment.
+    """
+    position = torch.arange(spec.size, device=sizes.device)
+    cell = torch.div(position, spec.fragment, rounding_mode="floor")
+    within = position - cell * spec.fragment
+    step = torch.div(sizes, spec.grid, rounding_mode="floor")[:, :, None]
+    source = torch.minimum(step * cell, (sizes - spec.fragment)[:, :, None]) + within  # [B, 2, S]
+    picture = torch.arange(images.shape[0], device=sizes.device)[:, None, None]
+    return images[picture, source[:, 0, :, None], source[:, 1, None, :]]
+
+
+def _fragment_node(images: Tensor, sizes: Tensor, spec: FragmentSpec) -> Tensor:
+    mosaic: Tensor = torch.onnx.ops.symbolic(
+        f"{FUNCTION_DOMAIN}::{FUNCTION_NAME}",
+        (images, sizes),
+        attrs={"grid": spec.grid, "fragment": spec.fragment},
+        dtype=torch.float32,
+        shape=(images.shape[0], spec.size, spec.size, 3),
+        version=1,
+    )
+    return mosaic
+
+
+def graph_of(model: QualityModel, kind: InputKind, *, as_node: bool) -> nn.Module:
+    """A copy of `model`, its normalisation folded into the first layer, behind the inputs of `kind`."""
+    folded = copy.deepcopy(model).eval()
+    folded.requires_grad_(False)
+    folded.fold_normalization()
+    graph = ViewsGraph(folded) if kind == "views" else ImageGraph(folded, as_node)
+    return graph.eval()
+
+
+def example_inputs(kind: InputKind, spec: FragmentSpec) -> tuple[Tensor, Tensor]:
+    """Two tensors to trace with, in the order of `glia_runtime.inputs.INPUT_NAMES`."""
+    generator = torch.Generator().manual_seed(0)
+    batch = len(_EXAMPLE_SIZES)
+
+    def grey(height: int, width: int) -> Tensor:
+        return torch.randint(0, 256, (batch, height, width, 3), dtype=torch.uint8, generator=generator)
+
+    if kind == "views":
+        return grey(spec.size, spec.size), grey(spec.size, spec.size)
+    sizes = torch.tensor(_EXAMPLE_SIZES)
+    height, width = sizes.amax(0).tolist()
+    return grey(height, width), sizes
+
+
+def dynamic_shapes(kind: InputKind, spec: FragmentSpec) -> dict[str, dict[int, object]]:
+    """Which dimensions vary, for torch.export: the batch, and a picture's height and width."""
+    batch = torch.export.Dim("batch")
+    first, second = INPUT_NAMES[kind]
+    if kind == "views":
+        return {first: {0: batch}, second: {0: batch}}
+    height, width = (torch.export.Dim(name, min=spec.size) for name in ("height", "width"))
+    return {first: {0: batch, 1: height, 2: width}, second: {0: batch}}

@@ -1,0 +1,75 @@
+"""A small model whose scores spread, its checkpoint, and its exports, each made once a session."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from glia.models import QualityModel, create_model, save_checkpoint
+from glia_export import export_checkpoint
+from glia_runtime.manifest import InputKind, Precision, ScoreScale, Target
+from tests.shapes import noise_image
+
+Exported = Callable[[Target, InputKind, Precision], Path]
+
+
+def spread_model(backbone: str = "test_vit", **config: object) -> QualityModel:
+    """Random weights, the same at every call, whose scores on a scale of 0 to 100 differ by tens.
+
+    A fresh model's adapters hardly act and its scores hardly differ: half of a graph could be missing unseen.
+    """
+    torch.manual_seed(0)
+    model = create_model("glianet", backbone=backbone, **{"latent_dim": 64, "heads": 4, **config})
+    with torch.no_grad():
+        for adapter in model.get_submodule("adapters").children():
+            for name, parameter in adapter.named_parameters():
+                if name.endswith("_scale"):
+                    parameter.normal_(std=0.5)
+        model.get_parameter("head.weight").mul_(4.0)
+    model.set_scale(ScoreScale(0.0, 100.0, True, "test"), mean=50.0, std=20.0)
+    return model.eval()
+
+
+@pytest.fixture(scope="session")
+def model() -> QualityModel:
+    return spread_model()
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory, model: QualityModel) -> Path:
+    path = tmp_path_factory.mktemp("checkpoint") / "model.pt"
+    save_checkpoint(model, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of six pictures of mixed sizes, unlike in colour and noise, and two files that are none."""
+    folder = tmp_path_factory.mktemp("pictures")
+    sizes = [(224, 224), (240, 320), (400, 230), (60, 90), (300, 301), (225, 600)]
+    tints = [(250, 30, 30), (30, 220, 60), (20, 40, 240), (240, 230, 40), (128, 128, 128), (10, 10, 10)]
+    for index, ((height, width), tint) in enumerate(zip(sizes, tints, strict=True)):
+        ramp = np.linspace(0.3, 1.0, width)[None, :, None] * np.ones((height, 1, 1)) * tint
+        noisy = ramp + (noise_image(height, width) - 127.5) * (index / 5)
+        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(folder / f"{index}.png")
+    (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (folder / "notes.txt").write_text("not a picture")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, pictures: Path) -> Exported:
+    """Export once for each combination, on a few pictures."""
+    folder = tmp_path_factory.mktemp("exported")
+    suffixes = {"onnx": "onnx", "torchscript": "ts"}
+
+    def export(target: Target, kind: InputKind, precision: Precision) -> Path:
+        path = folder / f"{kind}-{precision}.{suffixes[target]}"
+        if not path.exists():
+            export_checkpoint(checkpoint, target, path, precision=precision, input=kind, images=pictures)
+        return path
+
+    return export

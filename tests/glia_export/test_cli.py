@@ -1,0 +1,92 @@
+"""The command, as typed."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from glia_export.cli import app
+from glia_export.targets import TARGETS, TargetInfo
+
+COMMAND = Path(sys.executable).with_name("glia-export")
+
+
+def test_help_teaches() -> None:
+    done = CliRunner().invoke(app, ["--help"])
+    assert done.exit_code == 0
+    for words in ("--to", "--precision", "--input", "--list", "model.onnx", "parity report", "Exit status"):
+        assert words in done.stdout
+
+
+def test_list() -> None:
+    done = CliRunner().invoke(app, ["--list"])
+    assert done.exit_code == 0
+    lines = {line.split()[0]: line for line in done.stdout.splitlines()}
+    assert list(lines) == ["onnx", "torchscript", "trt", "trt-rtx", "pt2"]
+    assert lines["onnx"].endswith("available") and lines["torchscript"].endswith("available")
+    assert all("not in this release" in lines[name] for name in ("trt", "trt-rtx", "pt2"))
+
+
+def test_a_missing_package_is_named() -> None:
+    info = TargetInfo("onnx", ".onnx", "", ("torch", "no_such_package"), True)
+    assert info.unavailable == "no_such_package not installed: pip install 'glia[export]'"
+
+
+def test_the_targets_are_those_that_can_be_typed() -> None:
+    from glia_export.cli import To
+
+    assert [info.name for info in TARGETS] == [to.value for to in To]
+
+
+def test_version() -> None:
+    done = CliRunner().invoke(app, ["--version"])
+    assert done.exit_code == 0 and done.stdout.startswith("glia ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "MODEL is missing; for example"),
+        (["model.pt"], "--to is missing; for example"),
+        (["model.pt", "--to", "trt"], "--to trt is not in this release; see glia-export --list"),
+        (["model.pt", "--to", "onnx"], "model.pt: no such file"),
+        (["model.pt", "--to", "torchscript", "--precision", "fp16"], "fp32 only"),
+        (["model.pt", "--to", "onnx", "-o", "missing/m.onnx"], "missing/m.onnx: "),
+    ],
+)
+def test_errors_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 2 and done.stdout == ""
+    *steps, line = done.stderr.splitlines()
+    assert words in line and len(steps) <= 1
+    assert all(line.startswith("glia-export: ") for line in (*steps, line))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_as_typed(tmp_path: Path, checkpoint: Path, pictures: Path) -> None:
+    """The default name, steps on stderr, the report on stdout; and warnings of libraries nowhere."""
+    done = subprocess.run(
+        [COMMAND, checkpoint, "--to", "torchscript", "--input", "views", "--images", pictures],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONWARNINGS": "default"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"model.ts", "model.ts.json"}
+    assert done.stdout.startswith("model.ts  ") and "largest difference" in done.stdout
+    assert "glia-infer --model model.ts" in done.stdout
+    assert all(line.startswith("glia-export: ") for line in done.stderr.splitlines()), done.stderr
+    shown = subprocess.run(
+        [COMMAND.with_name("glia-infer"), "--model", "model.ts", *sorted(pictures.glob("?.png"))],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert shown.returncode == 0 and len(shown.stdout.splitlines()) == 7, shown.stderr

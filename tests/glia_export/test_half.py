@@ -1,0 +1,92 @@
+"""The retyping of a graph to float16, on graphs small enough to read."""
+
+import numpy as np
+import onnx
+import onnx.checker
+import onnx_ir as ir
+import onnxruntime  # type: ignore[import-untyped]
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from glia_export.half import to_half
+from glia_runtime.errors import ArtifactError
+
+FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
+
+
+def shared_weight_graph(scale: float = 1.0) -> onnx.ModelProto:
+    """Two streams with one weight, a norm and a softmax between, a head after: GLIANet in small."""
+    rng = np.random.default_rng(0)
+    weight = (rng.standard_normal((8, 8)) * scale).astype(np.float32)
+    nodes = [
+        helper.make_node("Cast", ["pixels"], ["x"], "cast", to=FLOAT),
+        helper.make_node("MatMul", ["x", "weight"], ["a"], "first"),
+        helper.make_node("MatMul", ["a", "weight"], ["b"], "second"),
+        helper.make_node("LayerNormalization", ["b", "gamma"], ["c"], "norm"),
+        helper.make_node("Softmax", ["c"], ["d"], "softmax"),
+        helper.make_node("MatMul", ["d", "head"], ["e"], "head"),
+        helper.make_node("Mul", ["e", "std"], ["score"], "affine"),
+    ]
+    constants = {
+        "weight": weight,
+        "gamma": np.ones(8, np.float32),
+        "head": rng.standard_normal((8, 1)).astype(np.float32),
+        "std": np.array([20], np.float32),
+    }
+    graph = helper.make_graph(
+        nodes,
+        "small",
+        [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["B", 8])],
+        [helper.make_tensor_value_info("score", FLOAT, ["B", 1])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+        value_info=[helper.make_tensor_value_info(name, FLOAT, ["B", 8]) for name in "xabcd"]
+        + [helper.make_tensor_value_info("e", FLOAT, ["B", 1])],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+def halved(proto: onnx.ModelProto) -> onnx.ModelProto:
+    model = ir.serde.deserialize_model(proto)
+    to_half(model, lambda node: True)
+    made = ir.serde.serialize_model(model)
+    onnx.checker.check_model(made, full_check=True)
+    return made
+
+
+def run(proto: onnx.ModelProto) -> np.ndarray:
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    pixels = np.arange(24, dtype=np.uint8).reshape(3, 8)
+    return np.asarray(session.run(None, {"pixels": pixels})[0])
+
+
+def test_types() -> None:
+    made = halved(shared_weight_graph())
+    weights = {tensor.name: tensor.data_type for tensor in made.graph.initializer}
+    assert weights == {"weight_float16": HALF, "gamma": FLOAT, "head": FLOAT, "std": FLOAT}
+    types = {value.name: value.type.tensor_type.elem_type for value in made.graph.value_info}
+    assert types["x"] == types["a"] == types["b"] == HALF
+    assert types["c"] == types["d"] == types["e"] == FLOAT
+    assert made.graph.output[0].type.tensor_type.elem_type == FLOAT
+    casts = [node for node in made.graph.node if node.op_type == "Cast"]
+    assert len(casts) == 2  # pixels to half, and half to float before the norm
+
+
+def test_scores_stay() -> None:
+    plain, half = run(shared_weight_graph()), run(halved(shared_weight_graph()))
+    assert half.dtype == np.float32
+    # Two products of eight terms at float16's 2^-11 relative, before a norm: some 1e-3 of an output of 20.
+    assert np.abs(plain - half).max() < 0.05
+    assert not np.array_equal(plain, half)
+
+
+def test_a_weight_beyond_float16_is_refused() -> None:
+    with pytest.raises(ArtifactError, match=r"weight weight reaches .*--precision fp32"):
+        halved(shared_weight_graph(scale=1e6))
+
+
+def test_nodes_outside_the_network_stay() -> None:
+    model = ir.serde.deserialize_model(shared_weight_graph())
+    to_half(model, lambda node: False)
+    made = ir.serde.serialize_model(model)
+    assert [node.op_type for node in made.graph.node].count("Cast") == 1
+    assert np.array_equal(run(made), run(shared_weight_graph()))

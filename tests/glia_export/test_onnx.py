@@ -1,0 +1,163 @@
+"""What an exported ONNX file is, and that it scores as the model does."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.checker
+import onnx_ir as ir
+import pytest
+from onnx import TensorProto
+
+from glia.models import QualityModel
+from glia_export.onnx_export import MANIFEST_KEY, OPSET, build_onnx, embed_manifest
+from glia_export.parity import pictures_in, reference_scores
+from glia_runtime import Scorer, read_manifest
+from glia_runtime.errors import ArtifactError, ManifestError
+from glia_runtime.manifest import InputKind, Manifest, Precision, manifest_path
+from tests.glia_export.conftest import Exported, spread_model
+
+ALL = [(kind, precision) for kind in ("views", "image") for precision in ("fp32", "fp16")]
+every = pytest.mark.parametrize(("kind", "precision"), ALL)
+
+SIGNATURE = {
+    "views": {
+        "semantic": (TensorProto.UINT8, ["batch", 224, 224, 3]),
+        "detail": (TensorProto.UINT8, ["batch", 224, 224, 3]),
+    },
+    "image": {
+        "images": (TensorProto.UINT8, ["batch", "height", "width", 3]),
+        "sizes": (TensorProto.INT64, ["batch", 2]),
+    },
+}
+
+
+def signature(values: "list[onnx.ValueInfoProto]") -> dict[str, tuple[int, list[object]]]:
+    return {
+        value.name: (
+            value.type.tensor_type.elem_type,
+            [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim],
+        )
+        for value in values
+    }
+
+
+@every
+def test_the_file(exported: Exported, kind: InputKind, precision: Precision) -> None:
+    path = exported("onnx", kind, precision)
+    onnx.checker.check_model(path, full_check=True)
+    proto = onnx.load(path)
+    assert signature(list(proto.graph.input)) == SIGNATURE[kind]
+    assert signature(list(proto.graph.output)) == {"score": (TensorProto.FLOAT, ["batch"])}
+    assert {(item.domain, item.version) for item in proto.opset_import} >= {("", OPSET)}
+    # Mean and deviation are in the patch embedding: nothing is divided before it (the resize divides weights).
+    if kind == "views":
+        assert not [node for node in proto.graph.node if node.op_type in ("Div", "Sub")]
+    # No weight is turned over when the file is loaded.
+    weights = {tensor.name for tensor in proto.graph.initializer}
+    assert not [node for node in proto.graph.node if node.op_type == "Transpose" and node.input[0] in weights]
+    # Nothing tells of the machine that exported: no stack traces, no paths.
+    assert not re.search(rb"\.py\b|site-packages|/home/|/root/", path.read_bytes())
+    assert not [node for node in proto.graph.node if node.metadata_props]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_the_fragments_are_one_node_with_its_body(exported: Exported, precision: Precision) -> None:
+    proto = onnx.load(exported("onnx", "image", precision))
+    (node,) = [node for node in proto.graph.node if node.domain == "glia"]
+    assert node.op_type == "FragmentSample" and list(node.input) == ["images", "sizes"]
+    (body,) = proto.functions
+    assert (body.domain, body.name) == ("glia", "FragmentSample")
+    assert [item.version for item in body.opset_import if item.domain == ""] == [OPSET]
+
+
+@pytest.mark.parametrize("kind", ["views", "image"])
+def test_fp16_halves_the_file_and_keeps_its_islands(exported: Exported, kind: InputKind) -> None:
+    small, large = exported("onnx", kind, "fp16"), exported("onnx", kind, "fp32")
+    # The test's model is mostly graph: 0.3 MB of nodes, in both. Weights alone are exactly half, but for the norms.
+    assert small.stat().st_size < 0.6 * large.stat().st_size
+    model = ir.load(small)
+    products = [node for node in model.graph if node.op_type in ("MatMul", "Gemm", "Conv")]
+    halves = [node for node in products if node.outputs[0].dtype == ir.DataType.FLOAT16]
+    # The two products of the resize, when pictures come in, and the head stay in float32.
+    assert len(products) - len(halves) == {"views": 1, "image": 3}[kind]
+    for node in model.graph:
+        if node.op_type in ("LayerNormalization", "Softmax"):
+            assert node.inputs[0] is not None and node.inputs[0].dtype == ir.DataType.FLOAT
+
+
+@every
+def test_scores(exported: Exported, model: QualityModel, pictures: Path, kind: InputKind, precision: Precision) -> None:
+    """Every batch size, order and padding gives each picture the PyTorch model's score."""
+    scorer = Scorer.open(exported("onnx", kind, precision))
+    images = list(pictures_in(pictures).images)
+    reference = reference_scores(model, images, kind)
+    together = scorer.score(images)
+    assert np.std(reference) > 5
+    # The bounds of the issue, as parts of the test model's scale of 100.
+    assert np.abs(together - reference).max() <= {"fp32": 1e-2, "fp16": 1.0}[precision]
+    # Another batch is another blocking of the same sums: float32 rounding, and in fp16 a float16 step or two.
+    tolerance = {"fp32": 1e-3, "fp16": 0.3}[precision]
+    assert scorer.score(images[::-1])[::-1] == pytest.approx(together, abs=tolerance)
+    for image, score in zip(images, together, strict=True):
+        assert scorer.score([image])[0] == pytest.approx(score, abs=tolerance)
+
+
+@every
+def test_the_manifest(exported: Exported, kind: InputKind, precision: Precision, checkpoint: Path) -> None:
+    path = exported("onnx", kind, precision)
+    manifest = read_manifest(path)
+    assert (manifest.target, manifest.input, manifest.precision) == ("onnx", kind, precision)
+    assert manifest.architecture == "glianet" and manifest.config["backbone"] == "test_vit"
+    assert manifest.opset == OPSET and manifest.score_scale.dataset == "test"
+    (row,) = manifest.parity
+    assert (row.backend, row.precision, row.images, row.passed) == ("onnxruntime", precision, 6, True)
+    assert row.bound_max_abs == pytest.approx({"fp32": 1e-2, "fp16": 1.0}[precision])
+    assert row.srcc is not None and row.srcc >= 0.999
+    properties = {item.key: item.value for item in onnx.load(path).metadata_props}
+    inside = Manifest.from_json(properties[MANIFEST_KEY])
+    outside = json.loads(manifest_path(path).read_text())
+    assert inside.artifact_sha256 == "" and len(outside["artifact_sha256"]) == 64
+    within = json.loads(properties[MANIFEST_KEY])
+    for fields in (within, outside):
+        del fields["artifact_sha256"], fields["manifest_sha256"]
+    assert within == outside
+    assert Scorer.open(path).self_test() <= manifest.probe.tolerance
+
+
+def test_an_altered_pair_is_refused(exported: Exported, tmp_path: Path) -> None:
+    path = exported("onnx", "views", "fp32")
+    content, text = path.read_bytes(), manifest_path(path).read_text()
+    for altered, manifest, error, reason in (
+        (content[:-1] + bytes([content[-1] ^ 1]), text, ArtifactError, "SHA-256"),
+        (content[:-9], text, ArtifactError, "SHA-256"),
+        (content, text.replace('"precision": "fp32"', '"precision": "fp16"', 1), ManifestError, "edited"),
+        (content, None, ManifestError, "missing"),
+    ):
+        copy = tmp_path / "copy.onnx"
+        copy.write_bytes(altered)
+        manifest_path(copy).unlink(missing_ok=True)
+        if manifest is not None:
+            manifest_path(copy).write_text(manifest)
+        with pytest.raises(error, match=reason):
+            Scorer.open(copy)
+
+
+def test_the_manifest_inside_cannot_hold_the_files_hash(exported: Exported) -> None:
+    with pytest.raises(ValueError, match="own hash"):
+        embed_manifest(onnx.ModelProto(), read_manifest(exported("onnx", "views", "fp32")))
+
+
+def test_the_model_is_left_as_it_was(model: QualityModel) -> None:
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    build_onnx(model, "views", "fp16")
+    assert all(tensor.equal(before[name]) for name, tensor in model.state_dict().items())
+    assert any(parameter.requires_grad for parameter in model.parameters())
+
+
+@pytest.mark.slow
+def test_a_tiny_model_in_fp16_fits_the_bundle() -> None:
+    proto = build_onnx(spread_model("vit_tiny_patch16_224"), "views", "fp16")
+    assert proto.ByteSize() < 15_000_000

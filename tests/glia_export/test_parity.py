@@ -1,0 +1,96 @@
+"""The comparison itself: what passes, what does not, and on which pictures."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from glia_export.parity import (
+    BOUND_SRCC,
+    built_in_pictures,
+    compare,
+    describe,
+    pictures_in,
+    reference_scores,
+)
+from glia_runtime.errors import UsageError
+from glia_runtime.probe import probe_images
+from tests.glia_export.conftest import spread_model
+
+SPREAD = np.linspace(10, 90, 30, dtype=np.float32)
+CLOSE = 50 + np.linspace(0, 1e-3, 30, dtype=np.float32)
+
+
+def test_equal_scores_pass() -> None:
+    row = compare("onnxruntime", "fp32", SPREAD, SPREAD, 100.0)
+    assert row.passed and row.max_abs == row.mean_abs == 0 and row.srcc == pytest.approx(1)
+    assert row.images == 30 and row.bound_max_abs == pytest.approx(0.01) and row.bound_srcc == BOUND_SRCC
+
+
+@pytest.mark.parametrize(("precision", "inside", "outside"), [("fp32", 0.009, 0.011), ("fp16", 0.9, 1.1)])
+def test_the_largest_difference_decides(precision: str, inside: float, outside: float) -> None:
+    for off, passes in ((inside, True), (outside, False)):
+        moved = SPREAD.copy()
+        moved[0] -= off
+        assert compare("b", precision, moved, SPREAD, 100.0).passed == passes  # type: ignore[arg-type]
+
+
+def test_the_order_decides_where_scores_spread() -> None:
+    # Neighbours swapped: each within fp16's bound of 1 of 100, the order is not kept.
+    reference = np.repeat(np.arange(20, 80, 4, dtype=np.float32), 2) + np.tile([0, 0.3], 15).astype(np.float32)
+    swapped = reference.reshape(-1, 2)[:, ::-1].ravel()
+    row = compare("b", "fp16", swapped, reference, 100.0)
+    assert row.max_abs < row.bound_max_abs
+    assert row.srcc is not None and row.srcc < BOUND_SRCC
+    assert not row.passed
+
+
+def test_no_order_is_demanded_of_scores_that_hardly_differ() -> None:
+    row = compare("b", "fp16", CLOSE[::-1].copy(), CLOSE, 100.0)
+    assert row.bound_srcc is None and row.passed and row.srcc == pytest.approx(-1)
+    # The same in fp32, on a scale where they do spread.
+    assert not compare("b", "fp32", CLOSE[::-1].copy(), CLOSE, 1e-2).passed
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_scores_that_are_no_numbers_fail(value: float) -> None:
+    broken = SPREAD.copy()
+    broken[3] = value
+    row = compare("b", "fp16", broken, SPREAD, 100.0)
+    assert not row.passed and np.isfinite(row.max_abs) and row.srcc is None
+    assert "largest difference" in describe(row)
+
+
+def test_constant_scores_have_no_correlation() -> None:
+    constant = np.full(5, 50, np.float32)
+    row = compare("b", "fp32", constant, constant, 100.0)
+    assert row.srcc is None and row.plcc is None and row.passed and "undefined" in describe(row)
+
+
+def test_built_in_pictures() -> None:
+    made, again = built_in_pictures(), built_in_pictures()
+    assert len(made.images) == 32
+    assert all(np.array_equal(a, b) for a, b in zip(made.images, again.images, strict=True))
+    for picture, probe in zip(made.images, probe_images(), strict=False):
+        assert np.array_equal(picture, probe)
+    shapes = {image.shape[:2] for image in made.images}
+    assert len(shapes) > 20
+    assert any(min(shape) < 224 for shape in shapes)
+    assert any(height > 1.3 * width for height, width in shapes)
+    assert any(width > 1.3 * height for height, width in shapes)
+
+
+def test_a_folder_of_pictures(pictures: Path, tmp_path: Path) -> None:
+    found = pictures_in(pictures)
+    assert len(found.images) == 6 and str(pictures) in found.about
+    for folder, reason in ((tmp_path, "no readable picture"), (tmp_path / "none", "not a folder")):
+        with pytest.raises(UsageError, match=reason):
+            pictures_in(folder)
+
+
+def test_the_reference_sees_both_views(pictures: Path) -> None:
+    model, images = spread_model(), pictures_in(pictures).images
+    scores = reference_scores(model, images, "views")
+    assert scores.dtype == np.float32 and scores.shape == (6,)
+    # The model of these tests is worth comparing with: its scores spread, over the limit in fp16, too.
+    assert np.std(scores) > 5
