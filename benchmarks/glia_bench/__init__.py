@@ -1,0 +1,1 @@
+"""Latency, throughput, parity and peers."""
