@@ -53,12 +53,12 @@ check-python:
 # Not editable: the demonstration runs what a wheel holds, so it is installed anew when a source changes.
 $(DEMO)/.installed: pyproject.toml $(shell find runtime/glia_runtime -type f -not -path '*/__pycache__/*') | check-python
 	@echo "installing the runtime into $(DEMO) (about 0.2 GB)"
-	@test -x $(DEMO)/bin/python || $(PYTHON) -m venv $(DEMO)
+	@test -x $(DEMO)/bin/python || $(PYTHON) -m venv $(DEMO) || { rm -rf $(DEMO); exit 1; }
 	@$(DEMO)/bin/python -m pip install --quiet '.[cpu]'
 	@touch $@
 
 $(DEV)/.installed: pyproject.toml | check-python
 	@echo "installing everything into $(DEV) (about 6 GB with torch; minutes)"
-	@test -x $(DEV)/bin/python || $(PYTHON) -m venv $(DEV)
+	@test -x $(DEV)/bin/python || $(PYTHON) -m venv $(DEV) || { rm -rf $(DEV); exit 1; }
 	@$(DEV)/bin/python -m pip install --quiet --editable '.[dev]'
 	@touch $@

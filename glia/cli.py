@@ -78,7 +78,9 @@ def train(
     precision: Annotated[
         Precision, typer.Option(help="bf16 is faster on CPUs and GPUs that have it.")
     ] = Precision.fp32,
-    seed: Annotated[int, typer.Option(help="Of order, augmentation, initial weights and dropout.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**31 - 1, help="Of order, augmentation, initial weights and dropout.")
+    ] = 0,
     evaluate_every: Annotated[int, typer.Option(min=1, help="Steps between evaluations and saved states.")] = 500,
     workers: Annotated[int, typer.Option(min=0, help="Processes that prepare batches.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out after a stop or a kill.")] = False,

@@ -20,6 +20,7 @@ from glia_runtime.errors import ImageError, UsageError
 from glia_runtime.views import enlarge
 
 Picture = npt.NDArray[np.uint8]
+_SMALLEST_SIDE = 16  # HaarPSI's largest filter
 Score = Callable[[Sequence[Picture]], npt.NDArray[np.float32]]
 
 
@@ -65,6 +66,10 @@ def distort_photograph(path: Path) -> DistortedPhotograph | str:
         enlarge(original)  # refuses what no model could be shown
     except ImageError as error:
         return str(error)
+    if min(original.shape[:2]) < _SMALLEST_SIDE:
+        return (
+            f"{path}: too small for the full-reference metrics, which need {_SMALLEST_SIDE} pixels a side; leave it out"
+        )
     series = [[distort(original, name, level, np.random.default_rng(0)) for level in LEVELS] for name in DISTORTIONS]
     return DistortedPhotograph(series, np.array([[quality(original, image) for image in row] for row in series]))
 

@@ -1,5 +1,6 @@
 """Checkpoints: config and tensors in one file, readable without running anything it contains."""
 
+import io
 import json
 import pickle
 import warnings
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors import safe_open as open_safetensors
-from safetensors.torch import save_file as save_safetensors
+from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from glia.models.base import QualityModel
@@ -44,9 +45,12 @@ def save_checkpoint(model: QualityModel, path: str | Path, training: dict[str, A
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     with atomic_write(path) as temporary:
         if path.suffix == ".safetensors":
-            save_safetensors(state, temporary, metadata={FORMAT: json.dumps(header)})
+            content = save_safetensors(state, metadata={FORMAT: json.dumps(header)})
         else:
-            torch.save({**header, "state_dict": state}, temporary)
+            buffer = io.BytesIO()
+            torch.save({**header, "state_dict": state}, buffer)
+            content = buffer.getvalue()
+        temporary.write_bytes(content)  # where a full disk is an OSError; torch raises a RuntimeError of its own
 
 
 def load_checkpoint(path: str | Path) -> QualityModel:

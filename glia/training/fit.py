@@ -1,6 +1,7 @@
 """The training loop: one for every task, resumable at any moment, the same result either way."""
 
 import csv
+import io
 import json
 import math
 import os
@@ -30,7 +31,7 @@ from glia.data.views import scoring_views, training_loader
 from glia.evaluation.metrics import plcc, srcc
 from glia.training.tasks import Task
 from glia_runtime.atomic import atomic_write
-from glia_runtime.errors import CheckpointError, GliaError
+from glia_runtime.errors import CheckpointError, GliaError, OutputError
 
 RESUME_FILE = "resume.pt"
 _WARM_UP = 0.05
@@ -180,8 +181,10 @@ def _store(
     path: Path, step: int, module: torch.nn.Module, optimizer: torch.optim.Optimizer, best: dict[str, float]
 ) -> None:
     state = {"step": step, "module": module.state_dict(), "optimizer": optimizer.state_dict(), "best": best}
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
     with atomic_write(path) as temporary:
-        torch.save(state, temporary)
+        temporary.write_bytes(buffer.getvalue())  # where a full disk is an OSError, which becomes one line
 
 
 def _restore(path: Path, module: torch.nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, dict[str, float]]:
@@ -199,11 +202,14 @@ def _restore(path: Path, module: torch.nn.Module, optimizer: torch.optim.Optimiz
 
 def _append(path: Path, row: dict[str, float]) -> None:
     new = not path.exists()
-    with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(row))
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
+    try:
+        with path.open("a", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(row))
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}); free some space, then --resume") from error
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

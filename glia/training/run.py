@@ -75,6 +75,8 @@ def train(config: RunConfig, out: Path, cache: Path | None, resume: bool, consol
         "validation": open_dataset(config.dataset, cache, pictures=config.validation_pictures, seed=1),
     }
     task, remark = _task(config, sets["train"], console)
+    if not resume:
+        write_json(out / RUN_FILE, _record(config))  # last, so that a mistake above leaves the folder free
     console.print(remark, highlight=False, soft_wrap=True)
     trainable = sum(p.numel() for p in task.module.parameters() if p.requires_grad)
     console.print(
@@ -90,11 +92,9 @@ def train(config: RunConfig, out: Path, cache: Path | None, resume: bool, consol
 
 def _claim(out: Path, config: RunConfig, resume: bool) -> None:
     """Start a run's folder, or check that the run in it is the one to resume."""
-    facts = json.loads(json.dumps(asdict(config)))
-    # How many processes prepare batches does not change the result.
-    facts["fit"].pop("workers")
     record = out / RUN_FILE
     if resume:
+        facts = _deciding(config)
         try:
             stored = json.loads(record.read_text())["config"]
             before, now = ({**run, **run["fit"], **run["model"]} for run in (stored, facts))
@@ -110,13 +110,23 @@ def _claim(out: Path, config: RunConfig, resume: bool) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{out}: cannot be made ({error.strerror}); choose another --out") from error
+
+
+def _deciding(config: RunConfig) -> dict[str, Any]:
+    """The config as JSON-ready values, less what does not change the result: how many processes prepare batches."""
+    facts: dict[str, Any] = json.loads(json.dumps(asdict(config)))
+    facts["fit"].pop("workers")
+    return facts
+
+
+def _record(config: RunConfig) -> dict[str, Any]:
     versions = {name: version(name) for name in ("glia", "torch", "timm", "numpy", "pillow", "piq", "scikit-image")}
     machine = {
         "python": platform.python_version(),
         "system": platform.platform(),
         "threads": torch.get_num_threads(),
     }
-    write_json(record, {"config": facts, "versions": versions, "machine": machine})
+    return {"config": _deciding(config), "versions": versions, "machine": machine}
 
 
 def _task(config: RunConfig, dataset: Dataset, console: Console) -> tuple[Task, str]:

@@ -1,12 +1,12 @@
 """What can be trained: a quality model with a frozen backbone, or the backbone itself."""
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from glia.models import QualityModel, save_checkpoint
@@ -83,9 +83,4 @@ class BackboneTask(Task):
     def save(self, path: Path, training: dict[str, Any]) -> None:
         state = {name: t.detach().cpu().contiguous() for name, t in self.module.backbone.state_dict().items()}
         with atomic_write(path) as temporary:
-            save_file(state, temporary, metadata={"training": repr(training)})
-
-
-def label_statistics(scores: Tensor) -> tuple[float, float]:
-    """Mean and standard deviation of labels [N], the latter never zero."""
-    return float(scores.mean()), max(float(torch.std(scores, unbiased=False)), 1e-6)
+            temporary.write_bytes(save(state, metadata={"training": json.dumps(training)}))

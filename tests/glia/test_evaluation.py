@@ -75,6 +75,12 @@ def test_a_constant_model_ranks_nothing(folder: Path) -> None:
     assert report.srcc == 0 and set(report.within.values()) == {0.0}
 
 
+def test_a_tiny_picture_is_one_failure(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "tiny.png")
+    with pytest.raises(UsageError, match=r"tiny\.png: too small"):
+        rank_photographs(lambda images: np.zeros(len(images), np.float32), [tmp_path / "tiny.png"])
+
+
 def test_folders_without_photographs(tmp_path: Path, folder: Path) -> None:
     with pytest.raises(UsageError, match="no such folder"):
         choose_photographs(tmp_path / "gone", 1)

@@ -177,6 +177,9 @@ def test_refuses_to_mix_runs(cache: Path, tmp_path: Path) -> None:
     (out / "resume.pt").write_bytes(b"cut short")
     with pytest.raises(CheckpointError, match="cannot be resumed"):
         train(RUN, out, cache, True, quiet())
+    with pytest.raises(CheckpointError, match=r"none\.pt"):
+        train(replace(RUN, backbone_weights="none.pt"), tmp_path / "free", cache, False, quiet())
+    assert not (tmp_path / "free" / "run.json").exists()  # the corrected command may use the same folder
     blocked = tmp_path / "file"
     blocked.write_text("")
     with pytest.raises(OutputError, match="cannot be made"):

@@ -14,6 +14,7 @@ from glia.data.synthetic.distortions import COMMON_DISTORTIONS, DISTORTIONS, LEV
 from glia.data.synthetic.labels import LABEL_SCALE, quality
 from glia.data.synthetic.pictures import draw_picture
 from glia_runtime.atomic import atomic_write
+from glia_runtime.errors import OutputError
 from glia_runtime.manifest import ScoreScale
 
 # Part of every cache key: raise it when a picture, a distortion or the label changes.
@@ -83,12 +84,15 @@ class SyntheticDataset:
         try:
             with path.open("rb") as opened, np.load(opened, allow_pickle=False) as stored:
                 return list(stored["images"]), stored["scores"].tolist(), stored["levels"].tolist()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             pass
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile):
+        except (EOFError, ValueError, KeyError, zipfile.BadZipFile):
             path.unlink(missing_ok=True)  # cut short by a crash of the machine: rendered again
         images, scores, levels = self._render(series)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{self.cache}: cannot keep pictures here ({error.strerror}); choose another") from error
         with atomic_write(path) as temporary, temporary.open("wb") as file:
             np.savez(file, images=np.stack(images), scores=np.array(scores), levels=np.array(levels))
         return images, scores, levels
