@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from glia_runtime.command import errors_on_one_line, say
+from glia_runtime.command import errors_on_one_line, print_version, say
 from glia_runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,14 +38,6 @@ class Input(str, Enum):
 
     image = "image"
     views = "views"
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        from importlib.metadata import version
-
-        typer.echo(f"glia {version('glia')}")
-        raise typer.Exit
 
 
 @app.command()
@@ -81,7 +73,7 @@ def export(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit."),
+        typer.Option("--version", callback=print_version, is_eager=True, help="Show the version and exit."),
     ] = False,
 ) -> None:
     """Export a checkpoint to a file that glia-infer and other programs can run.

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from glia.data.samples import Dataset, Sample
 from glia_runtime.fragments import FragmentSpec
-from glia_runtime.views import detail_view, enlarge, semantic_view
+from glia_runtime.views import detail_view, enlarge, sample_views, semantic_view
 
 
 class Batch(TypedDict):
@@ -116,5 +116,5 @@ def _yield_to_training(_: int) -> None:
 
 def scoring_views(sample: Sample) -> tuple[Tensor, Tensor]:
     """The two views as scoring sees them, no offsets: uint8 [224, 224, 3] each."""
-    image = enlarge(sample.image)
-    return torch.from_numpy(semantic_view(image)), torch.from_numpy(detail_view(image))
+    semantic, detail = sample_views(sample.image)
+    return torch.from_numpy(semantic), torch.from_numpy(detail)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
-from glia_runtime.command import errors_on_one_line, say
+from glia_runtime.command import errors_on_one_line, print_version, say
 from glia_runtime.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -39,14 +39,6 @@ _SUFFIXES = {
 }
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        from importlib.metadata import version
-
-        typer.echo(f"glia {version('glia')}")
-        raise typer.Exit
-
-
 @app.command()
 def infer(
     images: Annotated[
@@ -73,7 +65,7 @@ def infer(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version and exit."),
+        typer.Option("--version", callback=print_version, is_eager=True, help="Show the version and exit."),
     ] = False,
 ) -> None:
     """Score pictures with an exported model: one score each, on standard output.

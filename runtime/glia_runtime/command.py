@@ -19,6 +19,15 @@ def say(command: str, line: str) -> None:
             print(f"{command}: {one_line(line)}", file=sys.stderr, flush=True)
 
 
+def print_version(wanted: bool) -> None:
+    """The callback of every command's ``--version``."""
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"glia {version('glia')}")
+        raise typer.Exit
+
+
 @contextmanager
 def errors_on_one_line(command: str, debug: bool) -> Iterator[None]:
     """Turn the error family into ``command: message`` and exit status 2, Ctrl-C into 130.
