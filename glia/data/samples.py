@@ -1,5 +1,6 @@
 """What a dataset is: a sequence of samples, each a picture with its score and the reference it was made from."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -18,15 +19,15 @@ class Sample:
         image: uint8 [H, W, 3].
         score: on the dataset's own scale.
         reference: names the undistorted picture it was made from; splits never separate equal ones.
-        distortion: the type's name, where the dataset knows it.
-        level: 0 (none) to 5 (severe), where the dataset knows it.
+        distortion: the type's name, or "" for an undistorted picture and where the dataset does not know.
+        level: 0 (undistorted) to 5 (severe), or nan where the dataset does not know.
     """
 
     image: npt.NDArray[np.uint8]
     score: float
     reference: str
     distortion: str = ""
-    level: float = 0.0
+    level: float = math.nan
 
 
 class Dataset(Protocol):

@@ -22,7 +22,8 @@ class Batch(TypedDict):
     detail: Tensor
     score: Tensor  # float32, the dataset's scale
     group: Tensor  # int64: samples with equal numbers belong to one series
-    distortion: Tensor  # int64 index into `DISTORTIONS`, -1 where unknown
+    distortion: Tensor  # int64 index into `DISTORTIONS`, -1 where there is none or it is unknown
+    level: Tensor  # float32, 0 undistorted, nan where unknown
 
 
 # Index of a sample, the step it is drawn for, and the number of its group.
@@ -32,7 +33,8 @@ _Draw = tuple[int, int, int]
 class TrainingViews(TorchDataset[dict[str, Tensor]]):
     """Random fragment offsets (FAST-VQA's, uniform within a cell) and mirror images of a dataset's samples.
 
-    The choices depend on the seed, the step and the sample, so a resumed run draws what an uninterrupted one does.
+    Samples of one group are cut at the same places, so that they differ by their distortion alone. The choices
+    depend on the seed, the step and the group, so a resumed run draws what an uninterrupted one does.
     """
 
     def __init__(self, dataset: Dataset, distortions: Sequence[str], seed: int) -> None:
@@ -43,17 +45,19 @@ class TrainingViews(TorchDataset[dict[str, Tensor]]):
     def __getitem__(self, draw: _Draw) -> dict[str, Tensor]:
         index, step, group = draw
         sample = self.dataset[index]
-        rng = np.random.default_rng((self.seed, step, index))
+        rng = np.random.default_rng((self.seed, step, group))
         image = enlarge(sample.image)
-        if rng.random() < 0.5:
-            image = np.ascontiguousarray(image[:, ::-1])
+        mirrored = rng.random() < 0.5
         offsets = FragmentSpec().draw_offsets(image.shape[0], image.shape[1], rng)
+        views = [torch.from_numpy(view) for view in (semantic_view(image), detail_view(image, offsets))]
+        semantic, detail = (view.flip(1) if mirrored else view for view in views)
         return {
-            "semantic": torch.from_numpy(semantic_view(image)),
-            "detail": torch.from_numpy(detail_view(image, offsets)),
+            "semantic": semantic,
+            "detail": detail,
             "score": torch.tensor(sample.score, dtype=torch.float32),
             "group": torch.tensor(group),
             "distortion": torch.tensor(self.distortions.get(sample.distortion, -1)),
+            "level": torch.tensor(sample.level, dtype=torch.float32),
         }
 
 

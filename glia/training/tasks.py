@@ -77,8 +77,7 @@ class BackboneTask(Task):
         return self.module.loss(batch, self.target(batch), step)
 
     def predict(self, semantic: Tensor, detail: Tensor) -> Tensor:
-        score: Tensor = self.module(detail)[0]
-        return score * self.std + self.mean
+        return self.module.predict(detail) * self.std + self.mean
 
     def save(self, path: Path, training: dict[str, Any]) -> None:
         state = {name: t.detach().cpu().contiguous() for name, t in self.module.backbone.state_dict().items()}

@@ -78,17 +78,27 @@ def test_identical_pictures_are_perfect() -> None:
 
 def test_dataset_is_deterministic_in_any_order_and_length(tmp_path: Path) -> None:
     short, long = SyntheticDataset(2, seed=7), SyntheticDataset(3, seed=7, cache=tmp_path)
-    assert len(short) == 40
-    indices = [39, 0, 21, 20]
+    assert len(short) == 48
+    indices = [47, 0, 25, 24]
     for index in indices:
         plain, cached = short[index], long[index]
         again = SyntheticDataset(3, seed=7, cache=tmp_path)[index]
         assert np.array_equal(plain.image, cached.image) and np.array_equal(again.image, cached.image)
         assert plain.score == cached.score == again.score and plain.level == again.level
         assert plain.reference == cached.reference and plain.distortion == again.distortion
-    assert short[19].reference != short[20].reference
+    assert short[23].reference != short[24].reference
     with pytest.raises(IndexError):
-        short[40]
+        short[48]
+
+
+def test_series_rise_from_the_picture_itself() -> None:
+    dataset = SyntheticDataset(1, seed=7)
+    series = [dataset[index] for index in dataset.groups[0]]
+    assert [sample.level == 0 for sample in series] == [True] + [False] * 5
+    assert [sample.distortion for sample in series] == ["", *[dataset._distortion(0)] * 5]
+    levels = [sample.level for sample in series]
+    assert levels == sorted(levels)
+    assert np.array_equal(series[0].image, draw_picture(7, 0)) and series[0].score == pytest.approx(100, abs=1e-3)
 
 
 def test_all_types_are_equally_frequent() -> None:
@@ -109,6 +119,6 @@ def test_a_damaged_cache_is_rendered_again(tmp_path: Path) -> None:
 
 def test_datasets_by_name() -> None:
     assert "synthetic" in list_datasets()
-    assert len(open_dataset("synthetic", pictures=2, seed=0)) == 40
+    assert len(open_dataset("synthetic", pictures=2, seed=0)) == 48
     with pytest.raises(UsageError, match=r"known: .*synthetic"):
         open_dataset("sinthetic")

@@ -14,13 +14,21 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from scipy.ndimage import gaussian_filter
 
 from glia.data import Sample
 from glia.data.synthetic import SyntheticDataset
 from glia.data.views import GroupSampler, training_loader
 from glia.models import create_model, load_checkpoint
 from glia.models.backbone import create_backbone, input_statistics
-from glia.training.backbone import whiten_patch_embedding
+from glia.training.backbone import (
+    DAMAGE,
+    BackbonePretraining,
+    patch_damage,
+    split,
+    undistorted,
+    whiten_patch_embedding,
+)
 from glia.training.fit import FitConfig, fit
 from glia.training.losses import correlation_loss, ranking_loss
 from glia.training.run import RunConfig, train
@@ -87,13 +95,34 @@ def test_batches_keep_series_together_and_repeat_from_any_step() -> None:
     assert sorted(index for batch in whole[:5] for index, _, _ in batch) == list(range(100))
 
 
-def test_augmentation_depends_on_seed_step_and_sample_alone(cache: Path) -> None:
+def test_augmentation_depends_on_seed_step_and_group_alone(cache: Path) -> None:
     dataset = SyntheticDataset(2, 0, cache)
-    options = {"batch_size": 10, "steps": 3, "seed": 1}
+    options = {"batch_size": 12, "steps": 3, "seed": 1}
     whole = list(training_loader(dataset, ["jpeg"], **options))
     tail = list(training_loader(dataset, ["jpeg"], start=2, workers=1, **options))
     assert all(torch.equal(whole[2][name], tail[0][name]) for name in tail[0])
-    assert whole[0]["semantic"].shape == whole[0]["detail"].shape == (10, 224, 224, 3)
+    assert whole[0]["semantic"].shape == whole[0]["detail"].shape == (12, 224, 224, 3)
+
+
+def test_samples_of_a_group_are_cut_at_the_same_places(cache: Path) -> None:
+    class Repeated:
+        """One picture under four indices, in two groups."""
+
+        scale = NoiseLevels.scale
+        groups = [range(2), range(2, 4)]  # noqa: RUF012 (a constant)
+        picture = SyntheticDataset(2, 0, cache)[0].image
+
+        def __len__(self) -> int:
+            return 4
+
+        def __getitem__(self, index: int) -> Sample:
+            return Sample(self.picture, score=index, reference="")
+
+    (batch,) = training_loader(Repeated(), [], batch_size=4, steps=1, seed=0)
+    same, other = (batch["detail"][batch["group"] == group] for group in (0, 1))
+    assert torch.equal(same[0], same[1]) and torch.equal(other[0], other[1])
+    assert not torch.equal(same[0], other[0])
+    assert batch["level"].isnan().all() and (batch["distortion"] == -1).all()
 
 
 class NoiseLevels:
@@ -215,6 +244,62 @@ def test_whitening_gives_patches_unit_variance(cache: Path) -> None:
     covariance = torch.cov(leading.T)
     torch.testing.assert_close(covariance, torch.eye(len(covariance)), atol=2e-2, rtol=0)
     assert tokens.mean(0).abs().max() < 1e-2
+
+
+def test_pretraining_runs_the_backbone_as_timm_does() -> None:
+    torch.manual_seed(0)
+    backbone = create_backbone("test_vit", 224)
+    mean, std = input_statistics(backbone)
+    pretraining = BackbonePretraining(backbone, mean, std, 3).eval()
+    view = torch.randint(0, 256, (2, 224, 224, 3), dtype=torch.uint8)
+    patches = split(view, 16)
+    order = torch.randperm(patches.shape[1])
+    score, logits, damage = pretraining(patches[:, order], order.expand(2, -1))
+    features = backbone.forward_features(((view.float() - mean) / std).permute(0, 3, 1, 2))
+    # float32 sums in another order; values are of order one
+    torch.testing.assert_close(pretraining.score(features[:, 0]).squeeze(-1), score, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(pretraining.distortion(features[:, 0]), logits, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(pretraining.damage(features[:, 1:])[:, order], damage, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(pretraining.predict(view), score, atol=1e-5, rtol=1e-4)
+
+
+def test_every_sample_finds_its_undistorted_picture() -> None:
+    group = torch.tensor([7, 7, 7, 2, 2, 5])
+    level = torch.tensor([1.0, 0.0, 4.0, 0.0, 3.0, torch.nan])
+    origin, paired = undistorted(group, level)
+    assert paired.tolist() == [True, True, True, True, True, False]
+    assert origin[:5].tolist() == [1, 1, 1, 3, 3]
+
+
+def test_patch_damage_is_what_its_names_say() -> None:
+    rng = np.random.default_rng(0)
+    smooth = np.cumsum(rng.normal(0, 4, (16, 16)), 1) + 128
+    grey = np.repeat(smooth[..., None], 3, -1)
+    noisy = grey + rng.normal(0, 10, (16, 16, 1))
+    red = grey.copy()
+    red[..., 0] += 30
+    blurred = np.repeat(gaussian_filter(smooth, 2)[..., None], 3, -1)
+    cases = {"same": grey, "noisy": noisy, "red": red, "blurred": blurred, "bright": grey + 16}
+    patches = torch.from_numpy(np.stack(list(cases.values())))
+    found = patch_damage(patches, torch.from_numpy(grey).expand_as(patches))
+    damage = {case: dict(zip(DAMAGE, row.tolist(), strict=True)) for case, row in zip(cases, found, strict=True)}
+    assert damage["same"] == {
+        "luma error": 0,
+        "chroma error": 0,
+        "structure": pytest.approx(1),
+        "brightness": 0,
+        "sharpness": 0,
+    }
+    error = (noisy - grey)[..., 0]
+    covariance = np.cov(noisy[..., 0].ravel(), smooth.ravel(), bias=True)
+    constant = (0.03 * 255) ** 2
+    expected = (2 * covariance[0, 1] + constant) / (np.trace(covariance) + constant)
+    assert damage["noisy"]["luma error"] == pytest.approx(np.log1p(np.sqrt((error**2).mean())), rel=1e-5)
+    assert damage["noisy"]["structure"] == pytest.approx(expected, rel=1e-4)  # float32 sums of 256
+    assert damage["noisy"]["chroma error"] == pytest.approx(0, abs=1e-3)  # the luma weights sum to 1 in float32
+    assert damage["blurred"]["sharpness"] < -0.5 and damage["noisy"]["sharpness"] > 0.5
+    assert damage["bright"]["brightness"] == pytest.approx(0.5, abs=1e-5)
+    assert damage["red"]["chroma error"] > 2 > damage["red"]["luma error"] - 1
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs POSIX signals")

@@ -18,23 +18,24 @@ from glia_runtime.errors import OutputError
 from glia_runtime.manifest import ScoreScale
 
 # Part of every cache key: raise it when a picture, a distortion or the label changes.
-_RECIPE = 1
+_RECIPE = 2
 _SERIES_PER_PICTURE = 4
+_STEPS = 1 + len(LEVELS)  # of a series: the picture itself, then every level
 _NAMES: tuple[str, ...] = tuple(DISTORTIONS)
 _Series = tuple[list[npt.NDArray[np.uint8]], list[float], list[float]]
 
 
 class SyntheticDataset:
-    """Distortion series of drawn pictures: each picture gets four types, each type five rising levels.
+    """Distortion series of drawn pictures: each picture gets four types, each as itself and at five rising levels.
 
     Sample `i` depends on `seed` and `i` only, on any machine and in any order, so two datasets of one seed and
-    different lengths share their beginning. Levels are moved off the integers by up to 0.45 so that training
+    different lengths share their beginning. Levels but 0 are moved off the integers by up to 0.45 so that training
     sees the whole range.
 
     Args:
-        pictures: how many to draw; the dataset holds 20 samples of each.
+        pictures: how many to draw; the dataset holds 24 samples of each.
         seed: which endless sequence of pictures; use another one for validation.
-        cache: a folder to keep rendered series in (about 2 MB each), or None to render every time.
+        cache: a folder to keep rendered series in (about 2.5 MB each), or None to render every time.
     """
 
     def __init__(self, pictures: int, seed: int = 0, cache: Path | None = None) -> None:
@@ -49,24 +50,24 @@ class SyntheticDataset:
 
     @property
     def groups(self) -> Sequence[Sequence[int]]:
-        """The series; those of common types come up four times an epoch, with other fragments each time."""
-        size = len(LEVELS)
-        rounds = [4 if self._distortion(series) in COMMON_DISTORTIONS else 1 for series in range(len(self) // size)]
-        return [range(s * size, (s + 1) * size) for s, times in enumerate(rounds) for _ in range(times)]
+        """The series; those of common types come up three times an epoch, with other fragments each time."""
+        series = range(self.pictures * _SERIES_PER_PICTURE)
+        times = [3 if self._distortion(number) in COMMON_DISTORTIONS else 1 for number in series]
+        return [range(s * _STEPS, (s + 1) * _STEPS) for s in series for _ in range(times[s])]
 
     def __len__(self) -> int:
-        return self.pictures * _SERIES_PER_PICTURE * len(LEVELS)
+        return self.pictures * _SERIES_PER_PICTURE * _STEPS
 
     def __getitem__(self, index: int) -> Sample:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        series, step = divmod(index, len(LEVELS))
+        series, step = divmod(index, _STEPS)
         images, scores, levels = self._load(series)
         return Sample(
             image=images[step],
             score=scores[step],
             reference=f"synthetic/{self.seed}/{series // _SERIES_PER_PICTURE}",
-            distortion=self._distortion(series),
+            distortion=self._distortion(series) if step else "",
             level=levels[step],
         )
 
@@ -100,7 +101,7 @@ class SyntheticDataset:
     def _render(self, series: int) -> _Series:
         reference = draw_picture(self.seed, series // _SERIES_PER_PICTURE)
         rng = np.random.default_rng((self.seed, series, 1))
-        levels = (np.array(LEVELS) + rng.uniform(-0.45, 0.45, len(LEVELS))).tolist()
+        levels = [0.0, *(np.array(LEVELS) + rng.uniform(-0.45, 0.45, len(LEVELS))).tolist()]
         choices = int(rng.integers(2**31))
         name = self._distortion(series)
         images = [distort(reference, name, level, np.random.default_rng(choices)) for level in levels]
