@@ -4,8 +4,8 @@ Every photograph is distorted by every type at the five levels of `glia.data.syn
 fall as the level rises, and over all of them agree with the full-reference label, which saw the original.
 """
 
-import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import torch
 
 from glia.data.synthetic import DISTORTIONS, KADID_DISTORTIONS, LEVELS, distort, quality
 from glia.evaluation.metrics import krcc, plcc, srcc
+from glia.evaluation.processes import in_processes
 from glia_runtime.decode import decode
 from glia_runtime.errors import ImageError, UsageError
 from glia_runtime.views import enlarge
@@ -25,10 +26,10 @@ Score = Callable[[Sequence[Picture]], npt.NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
-class DistortedPhotograph:
-    """All series of one photograph: T lists of L pictures, uint8 [H, W, 3], and their labels, float [T, L]."""
+class DistortedSeries:
+    """A photograph distorted by one type: L pictures, uint8 [H, W, 3], level by level; their labels, float64 [L]."""
 
-    series: list[list[Picture]]
+    pictures: list[Picture]
     labels: npt.NDArray[np.float64]
 
 
@@ -58,20 +59,16 @@ class PhotographReport:
         return float(np.mean([self.within[name] for name in KADID_DISTORTIONS]))
 
 
-def distort_photograph(path: Path) -> DistortedPhotograph | str:
-    """Every type at every level of one photograph; or one line that says why it cannot be read."""
+def distort_photograph(path: Path, name: str) -> DistortedSeries:
+    """The photograph distorted by the type `name` at every level.
+
+    Raises:
+        ImageError: it cannot be read, shown to a model, or labelled.
+    """
     torch.set_num_threads(1)
-    try:
-        original = decode(path)
-        enlarge(original)  # refuses what no model could be shown
-    except ImageError as error:
-        return str(error)
-    if min(original.shape[:2]) < _SMALLEST_SIDE:
-        return (
-            f"{path}: too small for the full-reference metrics, which need {_SMALLEST_SIDE} pixels a side; leave it out"
-        )
-    series = [[distort(original, name, level, np.random.default_rng(0)) for level in LEVELS] for name in DISTORTIONS]
-    return DistortedPhotograph(series, np.array([[quality(original, image) for image in row] for row in series]))
+    original = _read(path)
+    pictures = [distort(original, name, level, np.random.default_rng(0)) for level in LEVELS]
+    return DistortedSeries(pictures, np.array([quality(original, picture) for picture in pictures]))
 
 
 def choose_photographs(folder: Path, count: int) -> list[Path]:
@@ -107,33 +104,46 @@ def rank_photographs(
         advance: called after each photograph.
 
     Raises:
-        UsageError: none of the photographs could be read.
+        UsageError: none of the photographs could be read, or a process was killed.
     """
     sign = 1 if higher_is_better else -1
-    within: list[list[float]] = []
     scores: list[npt.NDArray[np.float64]] = []
     labels: list[npt.NDArray[np.float64]] = []
     failures: list[str] = []
-    for result in _distorted(paths, processes):
-        advance()
-        if isinstance(result, str):
-            failures.append(result)
-            continue
-        predicted = np.array([sign * score(row).astype(np.float64) for row in result.series])  # [T, L]
-        within.append([srcc(row, -np.array(LEVELS, float)) for row in predicted])
-        scores.append(predicted.ravel())
-        labels.append(result.labels.ravel())
+
+    def tasks() -> Iterator[tuple[Path, str]]:
+        for path in paths:
+            try:
+                _read(path)  # costs little beside the distortions, and says what is wrong once, not for every type
+            except ImageError as error:
+                failures.append(str(error))
+                advance()
+            else:
+                yield from ((path, name) for name in DISTORTIONS)
+
+    with closing(in_processes(distort_photograph, tasks(), processes)) as distorted:
+        for series in distorted:
+            scores.append(sign * score(series.pictures).astype(np.float64))
+            labels.append(series.labels)
+            if len(scores) % len(DISTORTIONS) == 0:
+                advance()
     if not scores:
         raise UsageError(f"none of {len(paths)} photographs could be read; the first: {failures[0]}")
-    everything = np.concatenate(scores), np.concatenate(labels)
-    means = dict(zip(DISTORTIONS, np.mean(within, axis=0).tolist(), strict=True))
-    return PhotographReport(len(scores), means, srcc(*everything), plcc(*everything), krcc(*everything), failures)
+    within = [srcc(row, -np.array(LEVELS, float)) for row in scores]
+    by_photograph = np.reshape(within, (-1, len(DISTORTIONS)))
+    means = dict(zip(DISTORTIONS, by_photograph.mean(axis=0).tolist(), strict=True))
+    all_ = np.concatenate(scores), np.concatenate(labels)
+    return PhotographReport(len(by_photograph), means, srcc(*all_), plcc(*all_), krcc(*all_), failures)
 
 
-def _distorted(paths: Sequence[Path], processes: int) -> Iterator[DistortedPhotograph | str]:
-    if processes < 2:
-        yield from map(distort_photograph, paths)
-        return
-    # spawn: the parent has started threads by now, and a fork would inherit their locks
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        yield from pool.imap(distort_photograph, paths)
+def _read(path: Path) -> Picture:
+    picture = decode(path)
+    try:
+        enlarge(picture)
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from error
+    if min(picture.shape[:2]) < _SMALLEST_SIDE:
+        raise ImageError(
+            f"{path}: too small for the full-reference metrics, which need {_SMALLEST_SIDE} pixels a side; leave it out"
+        )
+    return picture

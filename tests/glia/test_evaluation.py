@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from rich.console import Console
 
-from glia.data.synthetic import draw_picture, quality
+from glia.data.synthetic import DISTORTIONS, LEVELS, draw_picture, quality
+from glia.evaluation import photographs
 from glia.evaluation.metrics import krcc, plcc, rmse, srcc
 from glia.evaluation.photographs import choose_photographs, rank_photographs
 from glia.evaluation.report import evaluate_dataset, evaluate_photographs
@@ -70,15 +71,44 @@ def test_an_all_knowing_model_ranks_perfectly(folder: Path) -> None:
     assert upside_down.within == report.within and upside_down.srcc == report.srcc
 
 
+def flat(images: object) -> npt.NDArray[np.float32]:
+    return np.zeros(len(images), np.float32)  # type: ignore[arg-type]
+
+
 def test_a_constant_model_ranks_nothing(folder: Path) -> None:
-    report = rank_photographs(lambda images: np.zeros(len(images), np.float32), [folder / "inner" / "a.png"])
+    report = rank_photographs(flat, [folder / "inner" / "a.png"])
     assert report.srcc == 0 and set(report.within.values()) == {0.0}
 
 
 def test_a_tiny_picture_is_one_failure(tmp_path: Path) -> None:
     Image.new("RGB", (8, 8)).save(tmp_path / "tiny.png")
     with pytest.raises(UsageError, match=r"tiny\.png: too small"):
-        rank_photographs(lambda images: np.zeros(len(images), np.float32), [tmp_path / "tiny.png"])
+        rank_photographs(flat, [tmp_path / "tiny.png"])
+
+
+def test_a_picture_too_long_to_be_shown_is_named(tmp_path: Path) -> None:
+    Image.new("RGB", (16, 60000)).save(tmp_path / "long.png")
+    with pytest.raises(UsageError, match=r"the first: \S*long\.png: the picture is 16x60000 pixels"):
+        rank_photographs(flat, [tmp_path / "long.png"])
+
+
+def test_one_type_at_a_time_is_distorted_and_scored(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The 130 distorted pictures of a photograph of 12 megapixels would take 5 GB."""
+    events: list[str] = []
+
+    def untouched(original: photographs.Picture, *_: object) -> photographs.Picture:
+        events.append("distort")
+        return original
+
+    monkeypatch.setattr(photographs, "distort", untouched)
+    monkeypatch.setattr(photographs, "quality", lambda *_: 0.0)
+
+    def score(images: object) -> npt.NDArray[np.float32]:
+        events.append("score")
+        return flat(images)
+
+    rank_photographs(score, [folder / "inner" / "a.png"], advance=lambda: events.append("advance"))
+    assert events == [*[*["distort"] * len(LEVELS), "score"] * len(DISTORTIONS), "advance"]
 
 
 def test_folders_without_photographs(tmp_path: Path, folder: Path) -> None:
@@ -87,7 +117,7 @@ def test_folders_without_photographs(tmp_path: Path, folder: Path) -> None:
     with pytest.raises(UsageError, match="holds no pictures"):
         choose_photographs(tmp_path, 1)
     with pytest.raises(UsageError, match=r"none of 1 photographs.*broken\.jpg"):
-        rank_photographs(lambda images: np.zeros(len(images), np.float32), [folder / "broken.jpg"])
+        rank_photographs(flat, [folder / "broken.jpg"])
 
 
 def test_reports_are_printed(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,7 +126,7 @@ def test_reports_are_printed(folder: Path, tmp_path: Path, capsys: pytest.Captur
     model = open_model(str(path))
     quiet = Console(stderr=True, quiet=True)
     evaluate_dataset(model, "synthetic", None, 1, Console(width=100), quiet)
-    assert "20 samples of synthetic" in capsys.readouterr().out
+    assert "24 samples of synthetic" in capsys.readouterr().out
     evaluate_photographs(model, folder, 5, 1, Console(width=100), quiet)
     printed = capsys.readouterr().out
     assert "mean of KADID-10k's 25 types" in printed and "gaussian_blur" in printed and "SRCC" in printed
