@@ -114,7 +114,8 @@ def _write_results(
     failed = False
     results = scorer.stream(_paths(images), batch_size=batch_size)
     total = None if "-" in images else len(images)
-    # Rows that scroll by on the terminal show the progress themselves, and a bar would be drawn over them.
+    # Rows that scroll by on the terminal show the progress themselves, and a bar would be drawn over them; only the
+    # table comes in blocks and makes room for itself.
     quiet = stream.isatty() and format_ is not Format.table
     try:
         with contextlib.closing(results), _progress(results, total, quiet) as shown:

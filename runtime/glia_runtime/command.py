@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 
 import typer
 
-from glia_runtime.errors import GliaError, one_line
+from glia_runtime.errors import GliaError, MissingExtraError, one_line
 
 FAILED, INTERRUPTED = 2, 130
 
@@ -52,5 +52,5 @@ def errors_on_one_line(command: str, debug: bool) -> Iterator[None]:
         if debug:
             traceback.print_exc()
         extra = {"glia-export": "export", "glia-infer": "cpu"}.get(command, "train")
-        say(command, f"{error.name} is not installed: pip install 'glia[{extra}]'")
+        say(command, str(MissingExtraError.for_package(error.name or "a package", extra, "this command")))
         raise typer.Exit(FAILED) from error

@@ -6,9 +6,9 @@ What happens to the uncommon kinds:
   become RGB by Pillow's plain conversion; embedded ICC profiles are ignored, as the data sets of the field
   ignore them.
 - Transparency is composited on **white**, the page that most transparent pictures are drawn for.
-- 16-bit samples are scaled to 8 by dropping the low byte, which is what Pillow does to 16-bit colour; grey
-  and colour of the same picture therefore agree. Nothing is clipped. Floating-point pictures are refused:
-  their white is not defined.
+- Samples of 12 and 16 bits are scaled to 8 by dropping the low ones, which is what Pillow does to 16-bit
+  colour; grey and colour of the same picture therefore agree. Nothing is clipped. 32-bit, signed and
+  floating-point samples are refused: nothing in such a file says which number is white.
 - A truncated file is refused: half a picture has no score.
 """
 
@@ -44,6 +44,7 @@ file.
 """
 
 _EXIF_ORIENTATION = 0x0112
+_TIFF_BITS_PER_SAMPLE = 0x0102
 _TRANSPOSE = {
     2: PillowImage.Transpose.FLIP_LEFT_RIGHT,
     3: PillowImage.Transpose.ROTATE_180,
@@ -151,10 +152,14 @@ def _open(file: BinaryIO, name: str) -> PillowImage.Image:
 def _to_rgb(picture: PillowImage.Image, name: str) -> Image:
     picture.load()
     orientation = _orientation(picture)
-    if picture.mode == "F":
-        raise ImageError(f"{name}: floating-point pixels have no defined white; convert it to 8 or 16 bits")
-    if picture.mode == "I" or picture.mode.startswith("I;16"):
-        picture = _scale_16_bit(picture, name)
+    # Mode "I" holds 32-bit integers: those of a TIFF file itself; those of other formats Pillow has scaled to 16 bits.
+    if picture.mode == "F" or (picture.mode == "I" and picture.format == "TIFF"):
+        raise ImageError(
+            f"{name}: 32-bit, signed and floating-point pixels have no defined white; "
+            "save it with 8 or 16 unsigned bits"
+        )
+    if picture.mode.startswith("I"):
+        picture = _scale_to_8_bits(picture)
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         white = PillowImage.new("RGBA", picture.size, (255, 255, 255, 255))
@@ -167,12 +172,10 @@ def _to_rgb(picture: PillowImage.Image, name: str) -> Image:
     return np.array(picture)
 
 
-def _scale_16_bit(picture: PillowImage.Image, name: str) -> PillowImage.Image:
-    samples = np.asarray(picture)
-    # Mode "I" holds 32-bit integers; Pillow uses it for 16-bit files of some formats, scaled to 0..65535.
-    if picture.mode == "I" and (samples.min() < 0 or samples.max() > 65535):
-        raise ImageError(f"{name}: 32-bit samples outside 0..65535; convert it to 8 or 16 bits")
-    return PillowImage.fromarray((samples >> 8).astype(np.uint8))
+def _scale_to_8_bits(picture: PillowImage.Image) -> PillowImage.Image:
+    # A TIFF file of 12 bits is the one kind that Pillow leaves unscaled.
+    bits: int = getattr(picture, "tag_v2", {}).get(_TIFF_BITS_PER_SAMPLE, (16,))[0]
+    return PillowImage.fromarray((np.asarray(picture) >> (bits - 8)).astype(np.uint8))
 
 
 def _orientation(picture: PillowImage.Image) -> int:

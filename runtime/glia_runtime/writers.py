@@ -77,45 +77,65 @@ class JsonlWriter(Writer):
 
 
 class TableWriter(Writer):
-    """A table for people, drawn when the last row is known."""
+    """A table for people, drawn in blocks of `BLOCK` rows, so that memory does not grow with their number.
+
+    A column is as wide as its widest cell so far; names that the terminal has no room for are folded.
+    """
+
+    BLOCK = 50
 
     def begin(self) -> None:
         """Start with no rows."""
-        self._rows: list[Result] = []
+        self._rows: list[tuple[str, str]] = []
+        self._headed = False
+        self._name_width = len("picture")
+        cells = ["failed", _four_digits(self._scale.minimum), _four_digits(self._scale.maximum)]
+        self._score_width = max(map(len, cells))
 
     def write(self, result: Result) -> None:
-        """Keep one row."""
-        self._rows.append(result)
+        """Draw what was kept when this row fills a block."""
+        self._rows.append((_displayable(result.path), "" if result.score is None else _four_digits(result.score)))
+        if len(self._rows) == self.BLOCK:
+            self._draw()
 
     def end(self) -> None:
-        """Draw the table."""
-        if not self._rows:
-            return
+        """Draw the last rows, and what the scores mean."""
+        if self._rows:
+            self._draw()
+        if self._headed:
+            scale = self._scale
+            direction = "higher is better" if scale.higher_is_better else "lower is better"
+            scores = f"scores from {scale.minimum:g} to {scale.maximum:g}"
+            self._emit(one_line(f"  {scores}, {direction} ({scale.dataset})") + "\n")
+
+    def _draw(self) -> None:
         from rich.box import SIMPLE_HEAD
+        from rich.cells import cell_len
         from rich.console import Console
         from rich.table import Table
         from rich.text import Text
 
-        scale = self._scale
-        direction = "higher is better" if scale.higher_is_better else "lower is better"
-        caption = f"  scores from {scale.minimum:g} to {scale.maximum:g}, {direction} ({scale.dataset})"
-        table = Table(box=SIMPLE_HEAD)
-        table.add_column("picture", overflow="fold")
-        table.add_column("score", justify="right", no_wrap=True)
-        for result in self._rows:
-            name = Text(_displayable(result.path))
-            if result.score is None:
-                table.add_row(name, Text("failed", style="red"))
-            else:
-                table.add_row(name, f"{result.score:.4f}")
         text = io.StringIO()
         if self._stream.isatty():
             console = Console(file=text, force_terminal=True)
         else:
             console = Console(file=text, width=120, color_system=None)
+        self._name_width = max(self._name_width, *(cell_len(name) for name, _ in self._rows))
+        self._score_width = max(self._score_width, *(len(score) for _, score in self._rows))
+        # what the box and its padding leave
+        room = max(1, console.width - self._score_width - 7)
+        table = Table(box=SIMPLE_HEAD, show_header=not self._headed)
+        table.add_column("picture", overflow="fold", width=min(self._name_width, room))
+        table.add_column("score", justify="right", no_wrap=True, width=self._score_width)
+        for name, score in self._rows:
+            table.add_row(Text(name), score or Text("failed", style="red"))
         console.print(table)
         lines = [line.rstrip() for line in text.getvalue().splitlines()]
-        self._emit("\n".join(line for line in [*lines, one_line(caption)] if line) + "\n")
+        # A progress bar may stand on the line; the next one is drawn below these rows.
+        erase = "\r\x1b[2K" if self._stream.isatty() and not console.is_dumb_terminal else ""
+        self._emit(erase + "\n".join(line for line in lines if line) + "\n")
+        self._headed = True
+        self._rows.clear()
 
 
 WRITERS: dict[str, type[Writer]] = {"csv": CsvWriter, "jsonl": JsonlWriter, "table": TableWriter}
@@ -124,6 +144,10 @@ WRITERS: dict[str, type[Writer]] = {"csv": CsvWriter, "jsonl": JsonlWriter, "tab
 def shortest(score: float) -> str:
     """The shortest decimal number that is this float32 and no other; valid in CSV and JSON."""
     return str(np.float32(score))
+
+
+def _four_digits(score: float) -> str:
+    return f"{score:.4f}"
 
 
 def _displayable(path: str) -> str:

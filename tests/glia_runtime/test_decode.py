@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -47,6 +48,25 @@ def png_with_header(width: int, height: int) -> bytes:
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + body
+
+
+def tiff(width: int, data: bytes, *, bits: int, sample_format: int) -> bytes:
+    """An uncompressed grey TIFF of one row; sample format 1 is unsigned, 2 signed."""
+    entries = {
+        256: width,
+        257: 1,
+        258: bits,
+        259: 1,
+        262: 1,
+        273: 0,
+        277: 1,
+        278: 1,
+        279: len(data),
+        339: sample_format,
+    }
+    entries[273] = 8 + 2 + 12 * len(entries) + 4  # where the data starts
+    fields = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries.items())
+    return b"II*\0" + struct.pack("<IH", 8, len(entries)) + fields + bytes(4) + data
 
 
 JPEG = encoded(smooth(), "JPEG", quality=95)
@@ -90,7 +110,7 @@ def test_damaged_exif_is_ignored() -> None:
 
 def test_16_bit_grey_is_scaled_not_clipped() -> None:
     ramp = np.linspace(0, 65535, 256 * 4).astype(np.uint16).reshape(4, 256)
-    for format_ in ("PNG", "TIFF"):
+    for format_ in ("PNG", "TIFF", "PPM"):
         image = decode(encoded(Image.fromarray(ramp), format_))
         assert np.array_equal(image[:, :, 0], ramp >> 8)
         assert (image[:, :, 0] == image[:, :, 2]).all()
@@ -105,11 +125,30 @@ def test_16_bit_grey_and_colour_agree() -> None:
     assert np.array_equal(decode(grey), decode(colour))
 
 
-@pytest.mark.parametrize("mode", ["F", "I"])
-def test_samples_without_a_defined_white_are_refused(mode: str) -> None:
-    pixels = np.full((4, 4), -7, np.float32 if mode == "F" else np.int32)
-    with pytest.raises(ImageError, match="convert it to 8 or 16 bits"):
-        decode(encoded(Image.fromarray(pixels), "TIFF"))
+def test_12_bit_grey_is_scaled_by_its_own_range() -> None:
+    """Pillow leaves the samples of such a TIFF at 0..4095, which as 16-bit ones would be nearly black."""
+    levels = np.arange(256) * 4095 // 255
+    bits = np.unpackbits(levels.astype(">u2").view(np.uint8).reshape(-1, 2), axis=1)[:, 4:]
+    image = decode(tiff(256, np.packbits(bits).tobytes(), bits=12, sample_format=1))
+    assert np.array_equal(image[0, :, 0], levels >> 4)
+    assert image[0, -1].tolist() == [255, 255, 255]
+
+
+@pytest.mark.parametrize("pixels", [np.arange(256), np.arange(256) * 257, np.arange(-128, 128)])
+@pytest.mark.parametrize("dtype", [np.int32, np.float32])
+def test_samples_without_a_defined_white_are_refused(pixels: npt.NDArray[Any], dtype: type) -> None:
+    """Whatever the numbers are: 0..255 in one file does not make 255 the white of the next."""
+    data = encoded(Image.fromarray(pixels.astype(dtype).reshape(16, 16)), "TIFF")
+    with pytest.raises(ImageError, match="no defined white; save it with 8 or 16 unsigned bits"):
+        decode(data)
+
+
+@pytest.mark.parametrize(("dtype", "sample_format"), [("<u4", 1), ("<i4", 2), ("<i2", 2)])
+def test_integers_that_pillow_does_not_write_are_refused(dtype: str, sample_format: int) -> None:
+    samples = np.arange(100, dtype=dtype)
+    data = tiff(100, samples.tobytes(), bits=samples.itemsize * 8, sample_format=sample_format)
+    with pytest.raises(ImageError, match="no defined white; save it with 8 or 16 unsigned bits"):
+        decode(data)
 
 
 @pytest.mark.parametrize("mode", ["L", "1", "P", "CMYK", "YCbCr", "LA", "PA"])

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import pytest
+import typer
 
 from glia_runtime import errors
+from glia_runtime.command import errors_on_one_line
 
 FAMILY = [value for value in vars(errors).values() if isinstance(value, type)]
 
@@ -16,3 +18,10 @@ def test_one_family_one_line(cls: type[errors.GliaError]) -> None:
 def test_missing_extra_says_what_to_type() -> None:
     error = errors.MissingExtraError.for_package("torch", "train", "glia-train")
     assert str(error) == "glia-train needs torch, which is not installed: pip install 'glia[train]'"
+
+
+def test_a_command_says_what_to_type(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit), errors_on_one_line("glia-train", debug=False):
+        raise ModuleNotFoundError("No module named 'timm'", name="timm")
+    line = "glia-train: this command needs timm, which is not installed: pip install 'glia[train]'\n"
+    assert capsys.readouterr().err == line

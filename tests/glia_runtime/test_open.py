@@ -95,7 +95,9 @@ def test_targets_and_devices(copy: tuple[Path, Manifest]) -> None:
 
 def test_a_missing_package_names_its_extra(copy: tuple[Path, Manifest], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    with pytest.raises(GliaError, match=r"model.onnx: needs onnxruntime .* pip install 'glia\[cpu\]'"):
+    with pytest.raises(
+        GliaError, match=r"model.onnx: needs onnxruntime, which is not installed: pip install 'glia\[cpu\]'"
+    ):
         Scorer.open(copy[0])
 
 

@@ -32,13 +32,12 @@ class BackendInfo:
     cls: str
 
     @property
-    def unavailable(self) -> str | None:
-        """Why it cannot run here, with the remedy, or None when it can."""
+    def installed(self) -> bool:
+        """Whether its package can be found here."""
         try:
-            found = find_spec(self.package) is not None
+            return find_spec(self.package) is not None
         except ValueError:  # sys.modules holds None or a stub for it
-            found = False
-        return None if found else f"{self.package} is not installed: pip install 'glia[{self.extra}]'"
+            return False
 
 
 BACKENDS: tuple[BackendInfo, ...] = (
@@ -66,19 +65,16 @@ def open_backend(artifact: Path, manifest: Manifest, device: str = "auto") -> tu
     if not on_device:
         known = ", ".join(sorted({name for info in fitting for name in info.devices}))
         raise BackendError(f"device {device!r} cannot run {manifest.target} artifacts; choose one of: auto, {known}")
-    reasons = []
-    for info in on_device:
-        if reason := info.unavailable:
-            reasons.append(reason)
-            continue
-        chosen = info.devices[0] if device == "auto" else device
-        cls = getattr(import_module(f"glia_runtime.backends.{info.module}"), info.cls)
-        why = f"{info.name} on {chosen}: the first backend for {manifest.target} that can run here"
-        try:
-            return cls(artifact, manifest, chosen), why
-        except ImportError as error:
-            raise MissingExtraError(
-                f"{info.package} is installed but does not import ({error}); "
-                f"reinstall it: pip install --force-reinstall {info.package}"
-            ) from error
-    raise MissingExtraError(f"{artifact}: needs {'; or '.join(reasons)}")
+    info = next((info for info in on_device if info.installed), None)
+    if info is None:
+        raise MissingExtraError.for_package(on_device[0].package, on_device[0].extra, f"{artifact}:")
+    chosen = info.devices[0] if device == "auto" else device
+    cls = getattr(import_module(f"glia_runtime.backends.{info.module}"), info.cls)
+    why = f"{info.name} on {chosen}: the first backend for {manifest.target} that can run here"
+    try:
+        return cls(artifact, manifest, chosen), why
+    except ImportError as error:
+        raise MissingExtraError(
+            f"{info.package} is installed but does not import ({error}); "
+            f"reinstall it: pip install --force-reinstall {info.package}"
+        ) from error
