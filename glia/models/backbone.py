@@ -9,10 +9,15 @@ import huggingface_hub
 import huggingface_hub.constants
 import timm
 import torch
+from timm.layers.patch_embed import PatchEmbed
+from timm.models import get_pretrained_cfg
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from glia_runtime.errors import CheckpointError, UsageError
+
+PLAIN_BACKBONES = tuple(f"vit_{size}_patch16_224" for size in ("tiny", "small", "base", "large"))
+"""Backbones to suggest; any other plain timm ViT will do."""
 
 _HUB_TIMEOUT_SECONDS = 5.0
 
@@ -21,21 +26,37 @@ def create_backbone(name: str, image_size: int) -> VisionTransformer:
     """A timm ViT without head, random weights.
 
     Raises:
-        UsageError: no such timm model, or not a plain ViT with a class token.
+        UsageError: no such timm model or pretrained tag, or not a plain ViT with a class token.
     """
-    known = ", ".join(timm.list_models("vit_*_patch16_224")[:6])
+    known = ", ".join(PLAIN_BACKBONES)
     if not timm.is_model(name):
         raise UsageError(f"timm has no backbone {name!r}; try one of {known}")
+    _check_tag(name)
     try:
         # timm resizes the position embedding of models made for another size (test_vit: 160).
         backbone = timm.create_model(name, pretrained=False, num_classes=0, img_size=image_size)
     except (RuntimeError, ValueError, TypeError):  # other architectures take no img_size
         backbone = None
-    if not isinstance(backbone, VisionTransformer) or backbone.cls_token is None or backbone.num_prefix_tokens != 1:
+    if (
+        not isinstance(backbone, VisionTransformer)
+        or not isinstance(backbone.patch_embed, PatchEmbed)  # a hybrid's patches come out of a ResNet
+        or backbone.cls_token is None
+        or backbone.num_prefix_tokens != 1
+    ):
         raise UsageError(f"backbone {name!r} is not a plain ViT with one class token; try one of {known}")
     for block in cast("list[Any]", backbone.blocks):
         block.attn.fused_attn = torch.cuda.is_available()  # see glia.models.attention
     return backbone
+
+
+def _check_tag(name: str) -> None:
+    """Refuse a pretrained tag, what follows the dot of a timm name, that timm does not know."""
+    try:
+        get_pretrained_cfg(name)
+    except RuntimeError as error:
+        architecture, _, tag = name.partition(".")
+        known = ", ".join([*timm.list_pretrained(f"{architecture}.*"), architecture])
+        raise UsageError(f"timm has no pretrained tag {tag!r} for {architecture}; try one of {known}") from error
 
 
 def input_statistics(backbone: VisionTransformer) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ from torch.nn.functional import gelu
 
 from glia.models import PRESETS, GLIANet, create_model, list_models, register_model
 from glia.models.attention import attend
-from glia.models.backbone import load_backbone_weights
+from glia.models.backbone import PLAIN_BACKBONES, create_backbone, load_backbone_weights
 from glia_runtime.errors import CheckpointError, UsageError
 
 TINY = {"backbone": "test_vit", "latent_dim": 16, "heads": 2}
@@ -145,7 +145,12 @@ def test_attention_equals_pytorchs() -> None:
     ("config", "says"),
     [
         ({"backbone": "resnet18"}, "not a plain ViT"),
+        ({"backbone": "vit_tiny_r_s16_p8_224"}, "not a plain ViT"),  # its patches come out of a ResNet
         ({"backbone": "no_such_vit"}, "no_such_vit"),
+        (
+            {"backbone": "vit_tiny_patch16_224.nonsense"},
+            "no pretrained tag 'nonsense' for vit_tiny_patch16_224; .*vit_tiny_patch16_224.augreg_in21k_ft_in1k",
+        ),
         ({"latent_dim": 10, "heads": 3}, "multiple of heads"),
         ({"residual": "sideways"}, "additive, replace"),
         ({"lgf": False, "glr": False}, "at least one"),
@@ -157,6 +162,12 @@ def test_refuses_in_one_line_what_cannot_be_built(config: dict[str, object], say
     with pytest.raises(UsageError, match=says) as caught:
         create_model("glianet", **{**TINY, **config})
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", PLAIN_BACKBONES)
+def test_the_suggested_backbones_are_accepted(name: str) -> None:
+    with torch.device("meta"):  # shapes without memory
+        assert create_backbone(name, 224).patch_embed.num_patches == 14 * 14
 
 
 def test_registry_refuses_unknown_names_and_duplicates() -> None:
