@@ -1,6 +1,6 @@
 """From a checkpoint to a verified artifact with its manifest."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -14,6 +14,7 @@ from glia_export.artifact_pair import write_pair
 from glia_export.parity import (
     BOUND_MAX_ABS,
     ParitySet,
+    Say,
     Scores,
     built_in_pictures,
     compare,
@@ -21,11 +22,13 @@ from glia_export.parity import (
     pictures_in,
     reference_scores,
 )
-from glia_export.targets import TargetInfo, target_info
+from glia_export.resize import LONGEST_SIDE
+from glia_export.targets import EXTRA, TargetInfo, target_info
 from glia_runtime.backends import open_backend
 from glia_runtime.errors import ArtifactError, MissingExtraError, UsageError
 from glia_runtime.manifest import (
     InputKind,
+    Limits,
     Manifest,
     Precision,
     Probe,
@@ -35,8 +38,7 @@ from glia_runtime.manifest import (
 )
 from glia_runtime.probe import probe_images
 from glia_runtime.scorer import Scorer
-
-Say = Callable[[str], None]
+from glia_runtime.views import sample_views
 
 
 def export_checkpoint(
@@ -55,9 +57,10 @@ def export_checkpoint(
         checkpoint: made by glia-train or `glia.models.save_checkpoint`.
         target: "onnx" or "torchscript".
         output: the artifact; by default the checkpoint's name with the target's suffix, in the working directory.
-        precision: "fp32" or "fp16" (ONNX only).
+        precision: "fp32", or for ONNX "fp16" or "fp16-weights", see docs/export.md.
         input: "image" or "views", see docs/export.md.
-        images: a folder of pictures for the parity report; by default a built-in set.
+        images: a folder of pictures for the parity report, of which `parity.MOST_PICTURES` are taken; by default a
+            built-in set.
         say: told what is going on, one line a step.
 
     Returns:
@@ -77,9 +80,10 @@ def export_checkpoint(
             raise UsageError(f"{output}: is the checkpoint itself; name another file with -o")
         say(f"reading {checkpoint}")
         model = load_checkpoint(checkpoint)
-        pictures = pictures_in(Path(images)) if images is not None else built_in_pictures()
+        limits = Limits(max_height=LONGEST_SIDE, max_width=LONGEST_SIDE) if input == "image" else Limits()
+        pictures = pictures_in(Path(images), limits, say) if images is not None else built_in_pictures()
         say(f"scoring {pictures.about} with the PyTorch model")
-        reference = reference_scores(model, pictures.images, input)
+        reference = reference_scores(model, pictures.views)
         draft = Manifest(
             architecture=model.architecture,
             config=model.config.to_dict(),
@@ -90,8 +94,9 @@ def export_checkpoint(
             precision=precision,
             score_scale=model.score_scale,
             parity=(),
-            probe=_probe(model, precision, input),
+            probe=_probe(model, precision),
             fragment_spec=model.fragment_spec,
+            limits=limits,
             glia_version=version("glia"),
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         )
@@ -123,17 +128,17 @@ def _checked_target(target: str, precision: str) -> TargetInfo:
         raise UsageError(f"no target is called {target!r}; see glia-export --list") from None
     if not info.built:
         raise UsageError(f"--to {target} is {info.unavailable}; see glia-export --list")
-    if info.unavailable:
-        raise MissingExtraError(f"--to {target}: {info.unavailable}")
+    if info.missing:
+        raise MissingExtraError.for_package(info.missing[0], EXTRA, f"--to {target}")
     if precision not in BOUND_MAX_ABS:
         raise UsageError(f"precision {precision!r} is not one of {', '.join(BOUND_MAX_ABS)}")
     if target == "torchscript" and precision != "fp32":
-        raise UsageError("--to torchscript makes fp32 only; for fp16 export --to onnx")
+        raise UsageError(f"--to torchscript makes fp32 only; for {precision} export --to onnx")
     return info
 
 
-def _probe(model: QualityModel, precision: Precision, kind: InputKind) -> Probe:
-    scores = reference_scores(model, probe_images(), kind)
+def _probe(model: QualityModel, precision: Precision) -> Probe:
+    scores = reference_scores(model, list(map(sample_views, probe_images())))
     # The bound that the export itself keeps: another machine's order of summation stays far inside it (1e-6 of the
     # range in fp32), another graph, kernel bug or precision does not.
     return Probe(tuple(scores.tolist()), BOUND_MAX_ABS[precision] * model.score_scale.range)
@@ -187,6 +192,6 @@ def _proven(draft: Manifest, pictures: ParitySet, reference: Scores, path: Path,
 
 def _scores(scorer: Scorer, pictures: ParitySet) -> Scores:
     try:
-        return scorer.score(pictures.images)
+        return scorer.score(pictures.images())
     except ArtifactError:  # a score that is not finite; the report says so with the other figures
-        return np.full(len(pictures.images), np.nan, dtype=np.float32)
+        return np.full(len(pictures.sources), np.nan, dtype=np.float32)

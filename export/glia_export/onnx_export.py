@@ -1,4 +1,4 @@
-"""A model becomes one ONNX file: exported through torch.export, tidied, and for fp16 retyped."""
+"""A model becomes one ONNX file: exported through torch.export, tidied, and for fp16 retyped or stored anew."""
 
 import warnings
 from pathlib import Path
@@ -12,7 +12,7 @@ import torch
 from glia.models import QualityModel
 from glia_export.fragment_sample_onnx import fragment_sample_function
 from glia_export.graphs import dynamic_shapes, example_inputs, graph_of
-from glia_export.half import to_half
+from glia_export.half import store_as_half, to_half
 from glia_runtime.errors import ArtifactError
 from glia_runtime.inputs import INPUT_NAMES
 from glia_runtime.manifest import InputKind, Manifest, Precision
@@ -33,7 +33,7 @@ def build_onnx(model: QualityModel, kind: InputKind, precision: Precision) -> on
     Args:
         model: in evaluation mode, on the CPU, float32; it is not changed.
         kind: the graph's inputs.
-        precision: "fp32" or "fp16"; inputs and output have the same types in both.
+        precision: "fp32", "fp16" or "fp16-weights"; inputs and output have the same types in all.
 
     Raises:
         ArtifactError: over 2 GiB, or weights that float16 cannot hold.
@@ -58,6 +58,8 @@ def build_onnx(model: QualityModel, kind: InputKind, precision: Precision) -> on
     _drop_neutral_arithmetic(built.graph)
     if precision == "fp16":
         to_half(built, _in_model)
+    elif precision == "fp16-weights":
+        store_as_half(built, _in_model)
     _forget_the_build(built)
     size = sum(value.const_value.nbytes for value in built.graph.initializers.values() if value.const_value)
     if size > _LARGEST_FILE:

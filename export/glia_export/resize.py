@@ -1,10 +1,10 @@
 """The semantic view inside a graph: Pillow's antialiased bicubic resize as two matrix products.
 
-Pillow (src/libImaging/Resample.c) resizes rows first, rounds to 8 bits, then columns, with filter weights in
-22-bit fixed point. The same order, rounding and weights here give its pixels: what may differ is a sum that a
-float32 accumulates to the other side of a half, by one grey level (seen: in 20 of a view's 150,528 values at most).
-Resizing columns first would read memory in order and spare a transposition, but it rounds and clamps other
-intermediate values: on noise a quarter of the view then differs, by up to 18 grey levels.
+Pillow (src/libImaging/Resample.c), as `glia_runtime.views` calls it, resizes across first, rounds to 8 bits, then
+down, with filter weights in 22-bit fixed point. The same order, rounding and weights here give its pixels: what may
+differ is a sum that a float32 accumulates to the other side of a half, by one grey level (seen: in 20 of a view's
+150,528 values at most). Resizing down first would read memory in order and spare a transposition, but it rounds and
+clamps other intermediate values: on noise a quarter of the view then differs, by up to 18 grey levels.
 """
 
 import torch
@@ -12,6 +12,12 @@ from torch import Tensor
 
 _CUBIC = -0.5  # Pillow's bicubic: Keys' kernel, a = -0.5
 _FIXED_POINT = float(1 << 22)  # PRECISION_BITS = 32 - 8 - 2
+
+LONGEST_SIDE = 1 << 15
+"""Longest side of a picture, in pixels: `distance` below stays under 2 * 32768 * 224 = 14.7 million, and float32 holds
+every whole number up to 16.8 million. The longest panoramas that phones take are half as long; what goes beyond is a
+thin strip that was enlarged, and costs gigabytes.
+"""
 
 
 def bicubic_resize(images: Tensor, sizes: Tensor, target: int) -> Tensor:
@@ -49,8 +55,8 @@ def resampling_weights(size: Tensor, padded: int, target: int) -> Tensor:
     result = torch.arange(target, device=size.device)[:, None]
     true = size[:, None, None]
     # Source pixel x lies (x + 1/2) - (t + 1/2) size / target pixels from result t's centre, and the filter is
-    # stretched by max(1, size / target). Over their common denominator all are whole numbers: no rounding at
-    # any length, where float32 coordinates of a 6000-pixel side are good to 1/2048 pixel only.
+    # stretched by max(1, size / target). Over their common denominator all are whole numbers: no rounding up to
+    # LONGEST_SIDE, where float32 coordinates of a 6000-pixel side are good to 1/2048 pixel only.
     distance = (2 * source + 1) * target - (2 * result + 1) * true
     stretch = 2 * size.clamp(min=target)[:, None, None]
     x = distance.abs().to(torch.float32) / stretch.to(torch.float32)

@@ -5,6 +5,9 @@ from importlib.util import find_spec
 
 from glia_runtime.manifest import Target
 
+EXTRA = "export"
+"""What to install for all of them: ``pip install 'glia[export]'``."""
+
 _LATER = "not in this release"
 
 
@@ -27,19 +30,24 @@ class TargetInfo:
     built: bool
 
     @property
+    def missing(self) -> tuple[str, ...]:
+        """Those of `packages` that are not installed."""
+        return tuple(package for package in self.packages if find_spec(package) is None)
+
+    @property
     def unavailable(self) -> str | None:
         """Why it cannot be made here, with the remedy, or None when it can."""
         if not self.built:
             return _LATER
-        missing = [package for package in self.packages if find_spec(package) is None]
-        return f"{', '.join(missing)} not installed: pip install 'glia[export]'" if missing else None
+        missing = ", ".join(self.missing)
+        return f"{missing} not installed: pip install 'glia[{EXTRA}]'" if missing else None
 
 
 TARGETS: tuple[TargetInfo, ...] = (
     TargetInfo(
         "onnx",
         ".onnx",
-        "one file for ONNX Runtime and other engines; fp32, fp16",
+        "one file for ONNX Runtime and other engines; fp32, fp16, fp16-weights",
         ("torch", "onnx", "onnxscript", "onnxruntime"),
         True,
     ),

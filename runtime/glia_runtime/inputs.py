@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from glia_runtime.errors import ImageError
-from glia_runtime.fragments import Image
+from glia_runtime.fragments import Image, check_image
 from glia_runtime.manifest import InputKind, Limits, Manifest
-from glia_runtime.views import VIEW_SIZE, enlarge, sample_views
+from glia_runtime.views import VIEW_SIZE, enlarge, enlarged_size, sample_views
 
 INPUT_NAMES: dict[InputKind, tuple[str, str]] = {
     "image": ("images", "sizes"),
@@ -42,9 +42,8 @@ def prepare(image: Image, manifest: Manifest) -> Prepared:
     """
     if manifest.input == "views":
         return sample_views(image)
-    image = enlarge(image)
-    _check_limits(image, manifest.limits)
-    return (image,)
+    check_limits(image, manifest.limits)
+    return (enlarge(image),)
 
 
 def collate(pictures: Sequence[Prepared], kind: InputKind) -> Inputs:
@@ -105,13 +104,20 @@ def in_batches(items: Iterable[tuple[K, Prepared | str]], max_items: int) -> Ite
         yield group
 
 
-def _check_limits(image: Image, limits: Limits) -> None:
-    height, width = image.shape[:2]
-    if (limits.max_height and height > limits.max_height) or (limits.max_width and width > limits.max_width):
+def check_limits(image: Image, limits: Limits) -> None:
+    """Raise `ImageError` unless `image`, uint8 [H, W, 3], has sides within `limits` once `enlarge` has enlarged it.
+
+    Asked before it is enlarged: a strip of 20000x8 pixels becomes one of 560000x224, 376 MB.
+    """
+    height, width = check_image(image).shape[:2]
+    new_height, new_width = enlarged_size(height, width)
+    if (limits.max_height and new_height > limits.max_height) or (limits.max_width and new_width > limits.max_width):
+        size = f"{width}x{height} pixels"
+        if (new_height, new_width) != (height, width):
+            size += f", enlarged to {new_width}x{new_height},"
         raise ImageError(
-            f"{width}x{height} pixels (after enlarging) is over the artifact's limit of "
-            f"{limits.max_width or 'any'}x{limits.max_height or 'any'}; "
-            "make it smaller, or export with --input views, which takes any size"
+            f"{size} is over the artifact's limit of {limits.max_width or 'any'}x{limits.max_height or 'any'}; "
+            "crop it or make it smaller, or export with --input views"
         )
 
 

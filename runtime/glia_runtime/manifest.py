@@ -23,7 +23,8 @@ MANIFEST_VERSION = "1.0"
 """Major.minor. Another major is refused; a newer minor may add fields, which this reader then ignores."""
 
 InputKind = Literal["image", "views"]
-Precision = Literal["fp32", "fp16", "bf16", "int8"]
+Precision = Literal["fp32", "fp16", "fp16-weights", "bf16", "int8"]
+"""Of weights and arithmetic; "fp16-weights" are stored as fp16 and computed with in fp32."""
 Target = Literal["onnx", "torchscript", "trt", "trt-rtx", "pt2"]
 
 _DIGEST_KEY = "manifest_sha256"

@@ -80,8 +80,10 @@ class Scorer:
         backend, choice = open_backend(path, manifest, device)
         return cls(backend, choice=choice)
 
-    def score(self, images: Sequence[Image]) -> npt.NDArray[np.float32]:
+    def score(self, images: Iterable[Image]) -> npt.NDArray[np.float32]:
         """Score pictures, uint8 RGB arrays [H, W, 3] of any sizes: float32 [B] in the same order.
+
+        They are taken a batch at a time, so those that a generator makes need not all fit into memory.
 
         Raises:
             ImageError: a picture is not uint8 [H, W, 3], or has a size that cannot be scored; its index is

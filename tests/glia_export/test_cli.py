@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from glia_export.cli import app
+from glia_export.parity import MOST_PICTURES
 from glia_export.targets import TARGETS, TargetInfo
 
 COMMAND = Path(sys.executable).with_name("glia-export")
@@ -19,6 +20,8 @@ def test_help_teaches() -> None:
     assert done.exit_code == 0
     for words in ("--to", "--precision", "--input", "--list", "model.onnx", "parity report", "Exit status"):
         assert words in done.stdout
+    for words in ("fp16-weights", f"{MOST_PICTURES} at most"):
+        assert words in " ".join(done.stdout.split())
 
 
 def test_list() -> None:
@@ -82,6 +85,7 @@ def test_an_export_as_typed(tmp_path: Path, checkpoint: Path, pictures: Path) ->
     assert done.stdout.startswith("model.ts  ") and "largest difference" in done.stdout
     assert "glia-infer --model model.ts" in done.stdout
     assert all(line.startswith("glia-export: ") for line in done.stderr.splitlines()), done.stderr
+    assert done.stderr.count("skipped 1 of 7 pictures") == 1
     shown = subprocess.run(
         [COMMAND.with_name("glia-infer"), "--model", "model.ts", *sorted(pictures.glob("?.png"))],
         cwd=tmp_path,

@@ -10,7 +10,15 @@ import glia_export.exporter
 from glia.models import create_model, save_checkpoint
 from glia_export import export_checkpoint
 from glia_export.parity import reference_scores
-from glia_runtime.errors import ArtifactError, CheckpointError, GliaError, OutputError, UsageError
+from glia_export.targets import TargetInfo
+from glia_runtime.errors import (
+    ArtifactError,
+    CheckpointError,
+    GliaError,
+    MissingExtraError,
+    OutputError,
+    UsageError,
+)
 from glia_runtime.manifest import manifest_path, read_manifest
 from tests.glia_export.conftest import spread_model
 
@@ -75,7 +83,8 @@ def test_bad_checkpoints(tmp_path: Path, checkpoint: Path) -> None:
         ("pt2", "fp32", "not in this release"),
         ("jpeg", "fp32", "no target is called 'jpeg'"),
         ("onnx", "int8", "precision 'int8'"),
-        ("torchscript", "fp16", "fp32 only"),
+        ("torchscript", "fp16", "fp32 only; for fp16 export --to onnx"),
+        ("torchscript", "fp16-weights", "fp32 only; for fp16-weights export --to onnx"),
     ],
 )
 def test_what_this_release_does_not_make(
@@ -84,6 +93,13 @@ def test_what_this_release_does_not_make(
     with pytest.raises(UsageError, match=reason):
         export_checkpoint(checkpoint, target, tmp_path / "model", precision=precision)  # type: ignore[arg-type]
     assert not files(tmp_path)
+
+
+def test_a_missing_package(tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TargetInfo, "missing", ("onnx", "onnxscript"))
+    with pytest.raises(MissingExtraError) as raised:
+        export_checkpoint(checkpoint, "onnx", tmp_path / "model")
+    assert str(raised.value) == "--to onnx needs onnx, which is not installed: pip install 'glia[export]'"
 
 
 def test_hostile_outputs(tmp_path: Path, checkpoint: Path) -> None:
@@ -135,7 +151,7 @@ def test_a_missed_bound_leaves_nothing(
     monkeypatch.setattr(
         glia_export.exporter,
         "reference_scores",
-        lambda model, images, kind: honest(other, images, kind),
+        lambda model, views: honest(other, views),
     )
     with pytest.raises(ArtifactError, match=r"does not score as the model does.*largest difference .*bound"):
         export_checkpoint(checkpoint, "torchscript", tmp_path / "model.ts", input="views", images=pictures)

@@ -1,4 +1,4 @@
-"""The retyping of a graph to float16, on graphs small enough to read."""
+"""The retyping of a graph to float16, and the storing of its weights so, on graphs small enough to read."""
 
 import numpy as np
 import onnx
@@ -8,7 +8,8 @@ import onnxruntime  # type: ignore[import-untyped]
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from glia_export.half import to_half
+from glia_export import half
+from glia_export.half import store_as_half, to_half
 from glia_runtime.errors import ArtifactError
 
 FLOAT, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
@@ -72,11 +73,11 @@ def test_types() -> None:
 
 
 def test_scores_stay() -> None:
-    plain, half = run(shared_weight_graph()), run(halved(shared_weight_graph()))
-    assert half.dtype == np.float32
+    plain, close = run(shared_weight_graph()), run(halved(shared_weight_graph()))
+    assert close.dtype == np.float32
     # Two products of eight terms at float16's 2^-11 relative, before a norm: some 1e-3 of an output of 20.
-    assert np.abs(plain - half).max() < 0.05
-    assert not np.array_equal(plain, half)
+    assert np.abs(plain - close).max() < 0.05
+    assert not np.array_equal(plain, close)
 
 
 def test_a_weight_beyond_float16_is_refused() -> None:
@@ -90,3 +91,53 @@ def test_nodes_outside_the_network_stay() -> None:
     made = ir.serde.serialize_model(model)
     assert [node.op_type for node in made.graph.node].count("Cast") == 1
     assert np.array_equal(run(made), run(shared_weight_graph()))
+
+
+@pytest.fixture
+def small_weights_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Store the 8x8 weight of the small graph, and none of its vectors."""
+    monkeypatch.setattr(half, "SMALLEST_STORED", 64)
+
+
+def stored(proto: onnx.ModelProto, in_model: half.Rule = lambda node: True) -> onnx.ModelProto:
+    model = ir.serde.deserialize_model(proto)
+    store_as_half(model, in_model)
+    made = ir.serde.serialize_model(model)
+    onnx.checker.check_model(made, full_check=True)
+    return made
+
+
+@pytest.mark.usefixtures("small_weights_too")
+def test_only_the_storage_of_large_weights_changes() -> None:
+    made = stored(shared_weight_graph())
+    weights = {tensor.name: tensor.data_type for tensor in made.graph.initializer}
+    assert weights == {"weight_float16": HALF, "gamma": FLOAT, "head": FLOAT, "std": FLOAT}
+    types = {value.name: value.type.tensor_type.elem_type for value in made.graph.value_info}
+    assert all(types[name] == FLOAT for name in "xabcde")
+    before = [node.op_type for node in shared_weight_graph().graph.node]
+    assert [node.op_type for node in made.graph.node] == ["Cast", *before]  # one for both users of the weight
+
+
+@pytest.mark.usefixtures("small_weights_too")
+def test_scores_are_those_of_the_rounded_weights() -> None:
+    rounded = shared_weight_graph()
+    weight = numpy_helper.to_array(rounded.graph.initializer[0])
+    rounded.graph.initializer[0].CopyFrom(
+        numpy_helper.from_array(weight.astype(np.float16).astype(np.float32), "weight")
+    )
+    assert np.array_equal(run(stored(shared_weight_graph())), run(rounded))
+    assert not np.array_equal(run(rounded), run(shared_weight_graph()))
+
+
+@pytest.mark.usefixtures("small_weights_too")
+def test_weights_that_cannot_or_need_not_be_stored_as_float16() -> None:
+    with pytest.raises(ArtifactError, match=r"weight weight reaches .*--precision fp32"):
+        stored(shared_weight_graph(scale=1e6))
+    # A constant that a node outside the network uses as well.
+    assert stored(shared_weight_graph(), lambda node: node.name != "second") == stored(
+        shared_weight_graph(), lambda node: False
+    )
+
+
+def test_small_weights_stay() -> None:
+    assert "Cast" not in [node.op_type for node in stored(shared_weight_graph()).graph.node][1:]

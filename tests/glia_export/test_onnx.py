@@ -8,18 +8,22 @@ import numpy as np
 import onnx
 import onnx.checker
 import onnx_ir as ir
+import onnxruntime  # type: ignore[import-untyped]
 import pytest
 from onnx import TensorProto
 
 from glia.models import QualityModel
+from glia_export.half import SMALLEST_STORED
 from glia_export.onnx_export import MANIFEST_KEY, OPSET, build_onnx, embed_manifest
 from glia_export.parity import pictures_in, reference_scores
 from glia_runtime import Scorer, read_manifest
-from glia_runtime.errors import ArtifactError, ManifestError
-from glia_runtime.manifest import InputKind, Manifest, Precision, manifest_path
+from glia_runtime.errors import ArtifactError, ImageError, ManifestError
+from glia_runtime.manifest import InputKind, Limits, Manifest, Precision, manifest_path
 from tests.glia_export.conftest import Exported, spread_model
 
-ALL = [(kind, precision) for kind in ("views", "image") for precision in ("fp32", "fp16")]
+PRECISIONS = ("fp32", "fp16", "fp16-weights")
+ALL = [(kind, precision) for kind in ("views", "image") for precision in PRECISIONS]
+BOUNDS = {"fp32": 1e-2, "fp16": 1.0, "fp16-weights": 1.0}
 every = pytest.mark.parametrize(("kind", "precision"), ALL)
 
 SIGNATURE = {
@@ -63,7 +67,7 @@ def test_the_file(exported: Exported, kind: InputKind, precision: Precision) -> 
     assert not [node for node in proto.graph.node if node.metadata_props]
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_fragments_are_one_node_with_its_body(exported: Exported, precision: Precision) -> None:
     proto = onnx.load(exported("onnx", "image", precision))
     (node,) = [node for node in proto.graph.node if node.domain == "glia"]
@@ -88,18 +92,42 @@ def test_fp16_halves_the_file_and_keeps_its_islands(exported: Exported, kind: In
             assert node.inputs[0] is not None and node.inputs[0].dtype == ir.DataType.FLOAT
 
 
+@pytest.mark.parametrize("kind", ["views", "image"])
+def test_fp16_weights_halve_the_file_and_nothing_else(exported: Exported, kind: InputKind, tmp_path: Path) -> None:
+    small, large = exported("onnx", kind, "fp16-weights"), exported("onnx", kind, "fp32")
+    assert small.stat().st_size < 0.6 * large.stat().st_size
+    stored = {value.name: value.const_value for value in ir.load(small).graph.initializers.values()}
+    assert [name for name, tensor in stored.items() if tensor is not None and tensor.dtype == ir.DataType.FLOAT16]
+    assert not [
+        name
+        for name, tensor in stored.items()
+        if tensor is not None and tensor.dtype == ir.DataType.FLOAT and tensor.size >= SMALLEST_STORED
+    ]
+    # What ONNX Runtime makes of the file when it loads it: the same float32 graph.
+    loaded = {}
+    for path in (small, large):
+        options = onnxruntime.SessionOptions()
+        options.optimized_model_filepath = str(tmp_path / path.name)
+        onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        graph = ir.load(options.optimized_model_filepath).graph
+        types = sorted(value.dtype.name for value in graph.initializers.values() if value.dtype is not None)
+        loaded[path] = (sorted(node.op_type for node in graph), types)
+    assert loaded[small] == loaded[large]
+
+
 @every
 def test_scores(exported: Exported, model: QualityModel, pictures: Path, kind: InputKind, precision: Precision) -> None:
     """Every batch size, order and padding gives each picture the PyTorch model's score."""
     scorer = Scorer.open(exported("onnx", kind, precision))
-    images = list(pictures_in(pictures).images)
-    reference = reference_scores(model, images, kind)
+    found = pictures_in(pictures, Limits(), print)
+    images = list(found.images())
+    reference = reference_scores(model, found.views)
     together = scorer.score(images)
     assert np.std(reference) > 5
     # The bounds of the issue, as parts of the test model's scale of 100.
-    assert np.abs(together - reference).max() <= {"fp32": 1e-2, "fp16": 1.0}[precision]
+    assert np.abs(together - reference).max() <= BOUNDS[precision]
     # Another batch is another blocking of the same sums: float32 rounding, and in fp16 a float16 step or two.
-    tolerance = {"fp32": 1e-3, "fp16": 0.3}[precision]
+    tolerance = 0.3 if precision == "fp16" else 1e-3
     assert scorer.score(images[::-1])[::-1] == pytest.approx(together, abs=tolerance)
     for image, score in zip(images, together, strict=True):
         assert scorer.score([image])[0] == pytest.approx(score, abs=tolerance)
@@ -114,7 +142,8 @@ def test_the_manifest(exported: Exported, kind: InputKind, precision: Precision,
     assert manifest.opset == OPSET and manifest.score_scale.dataset == "test"
     (row,) = manifest.parity
     assert (row.backend, row.precision, row.images, row.passed) == ("onnxruntime", precision, 6, True)
-    assert row.bound_max_abs == pytest.approx({"fp32": 1e-2, "fp16": 1.0}[precision])
+    assert row.bound_max_abs == pytest.approx(BOUNDS[precision])
+    assert manifest.limits == (Limits(max_height=32768, max_width=32768) if kind == "image" else Limits())
     assert row.srcc is not None and row.srcc >= 0.999
     properties = {item.key: item.value for item in onnx.load(path).metadata_props}
     inside = Manifest.from_json(properties[MANIFEST_KEY])
@@ -125,6 +154,12 @@ def test_the_manifest(exported: Exported, kind: InputKind, precision: Precision,
         del fields["artifact_sha256"], fields["manifest_sha256"]
     assert within == outside
     assert Scorer.open(path).self_test() <= manifest.probe.tolerance
+
+
+def test_a_strip_that_would_grow_beyond_the_graphs_limit_is_refused(exported: Exported) -> None:
+    strip = np.zeros((8, 20000, 3), np.uint8)
+    with pytest.raises(ImageError, match=r"20000x8 pixels, enlarged to 560000x224, is over .* limit of 32768x32768"):
+        Scorer.open(exported("onnx", "image", "fp32")).score([strip])
 
 
 def test_an_altered_pair_is_refused(exported: Exported, tmp_path: Path) -> None:
@@ -158,6 +193,7 @@ def test_the_model_is_left_as_it_was(model: QualityModel) -> None:
 
 
 @pytest.mark.slow
-def test_a_tiny_model_in_fp16_fits_the_bundle() -> None:
-    proto = build_onnx(spread_model("vit_tiny_patch16_224"), "views", "fp16")
+@pytest.mark.parametrize("precision", ["fp16", "fp16-weights"])
+def test_a_tiny_model_in_half_precision_fits_the_bundle(precision: Precision) -> None:
+    proto = build_onnx(spread_model("vit_tiny_patch16_224"), "views", precision)
     assert proto.ByteSize() < 15_000_000

@@ -1,10 +1,13 @@
 """The comparison itself: what passes, what does not, and on which pictures."""
 
+import shutil
+import weakref
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import glia_export.parity
 from glia_export.parity import (
     BOUND_SRCC,
     built_in_pictures,
@@ -13,8 +16,12 @@ from glia_export.parity import (
     pictures_in,
     reference_scores,
 )
+from glia_runtime.decode import decode
 from glia_runtime.errors import UsageError
+from glia_runtime.fragments import Image
+from glia_runtime.manifest import Limits
 from glia_runtime.probe import probe_images
+from glia_runtime.views import sample_views
 from tests.glia_export.conftest import spread_model
 
 SPREAD = np.linspace(10, 90, 30, dtype=np.float32)
@@ -27,7 +34,9 @@ def test_equal_scores_pass() -> None:
     assert row.images == 30 and row.bound_max_abs == pytest.approx(0.01) and row.bound_srcc == BOUND_SRCC
 
 
-@pytest.mark.parametrize(("precision", "inside", "outside"), [("fp32", 0.009, 0.011), ("fp16", 0.9, 1.1)])
+@pytest.mark.parametrize(
+    ("precision", "inside", "outside"), [("fp32", 0.009, 0.011), ("fp16", 0.9, 1.1), ("fp16-weights", 0.9, 1.1)]
+)
 def test_the_largest_difference_decides(precision: str, inside: float, outside: float) -> None:
     for off, passes in ((inside, True), (outside, False)):
         moved = SPREAD.copy()
@@ -69,28 +78,78 @@ def test_constant_scores_have_no_correlation() -> None:
 
 def test_built_in_pictures() -> None:
     made, again = built_in_pictures(), built_in_pictures()
-    assert len(made.images) == 32
-    assert all(np.array_equal(a, b) for a, b in zip(made.images, again.images, strict=True))
-    for picture, probe in zip(made.images, probe_images(), strict=False):
+    images = list(made.images())
+    assert len(images) == len(made.views) == 32
+    assert all(np.array_equal(a, b) for a, b in zip(images, again.images(), strict=True))
+    for picture, probe in zip(images, probe_images(), strict=False):
         assert np.array_equal(picture, probe)
-    shapes = {image.shape[:2] for image in made.images}
+    shapes = {image.shape[:2] for image in images}
     assert len(shapes) > 20
     assert any(min(shape) < 224 for shape in shapes)
     assert any(height > 1.3 * width for height, width in shapes)
     assert any(width > 1.3 * height for height, width in shapes)
 
 
-def test_a_folder_of_pictures(pictures: Path, tmp_path: Path) -> None:
-    found = pictures_in(pictures)
-    assert len(found.images) == 6 and str(pictures) in found.about
+def test_a_folder_of_pictures(pictures: Path) -> None:
+    said: list[str] = []
+    found = pictures_in(pictures, Limits(), said.append)
+    assert found.about == f"6 pictures in {pictures}"
+    (line,) = said
+    assert line.startswith(f"{pictures}: skipped 1 of 7 pictures, the first: {pictures / 'broken.png'}: ")
+    for image, views, path in zip(found.images(), found.views, sorted(pictures.glob("?.png")), strict=True):
+        assert np.array_equal(image, decode(path))
+        for view, expected in zip(views, sample_views(image), strict=True):
+            assert np.array_equal(view, expected)
+
+
+def test_a_folder_without_a_readable_picture(pictures: Path, tmp_path: Path) -> None:
+    said: list[str] = []
     for folder, reason in ((tmp_path, "no readable picture"), (tmp_path / "none", "not a folder")):
         with pytest.raises(UsageError, match=reason):
-            pictures_in(folder)
+            pictures_in(folder, Limits(), said.append)
+    assert said == []
+    shutil.copy(pictures / "broken.png", tmp_path)
+    with pytest.raises(UsageError, match="no readable picture"):
+        pictures_in(tmp_path, Limits(), said.append)
+    assert len(said) == 1 and "skipped 1 of 1" in said[0]
+
+
+def test_pictures_beyond_the_artifacts_limits_are_skipped(pictures: Path) -> None:
+    said: list[str] = []
+    found = pictures_in(pictures, Limits(max_height=320, max_width=400), said.append)
+    assert [image.shape[:2] for image in found.images()] == [(224, 224), (240, 320), (60, 90), (300, 301)]
+    assert len(said) == 1 and f"skipped 3 of 7 pictures, the first: {pictures / '2.png'}: 230x400 pixels" in said[0]
+
+
+def test_a_large_folder_is_sampled_evenly(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(glia_export.parity, "MOST_PICTURES", 3)
+    said: list[str] = []
+    found = pictures_in(pictures, Limits(), said.append)
+    assert found.sources == tuple(pictures / name for name in ("0.png", "2.png", "4.png"))
+    assert said == [f"{pictures}: comparing on 3 of its 7 pictures, spread evenly over their names"]
+
+
+def test_one_whole_picture_at_a_time_is_in_memory(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[weakref.ref[Image]] = []
+
+    def noted(path: Path) -> Image:
+        assert all(picture() is None for picture in decoded)
+        image = decode(path)
+        decoded.append(weakref.ref(image))
+        return image
+
+    monkeypatch.setattr(glia_export.parity, "decode", noted)
+    found = pictures_in(pictures, Limits(), print)
+    assert len(decoded) == 6
+    for image in found.images():
+        assert image is decoded[-1]()
+        del image
+    assert len(decoded) == 12
 
 
 def test_the_reference_sees_both_views(pictures: Path) -> None:
-    model, images = spread_model(), pictures_in(pictures).images
-    scores = reference_scores(model, images, "views")
+    model = spread_model()
+    scores = reference_scores(model, pictures_in(pictures, Limits(), print).views)
     assert scores.dtype == np.float32 and scores.shape == (6,)
     # The model of these tests is worth comparing with: its scores spread, over the limit in fp16, too.
     assert np.std(scores) > 5

@@ -10,7 +10,7 @@ import pytest
 from glia.models import QualityModel
 from glia_export.parity import pictures_in, reference_scores
 from glia_runtime import Scorer, read_manifest
-from glia_runtime.manifest import InputKind
+from glia_runtime.manifest import InputKind, Limits
 from tests.glia_export.conftest import Exported
 
 kinds = pytest.mark.parametrize("kind", ["views", "image"])
@@ -20,10 +20,11 @@ kinds = pytest.mark.parametrize("kind", ["views", "image"])
 def test_scores(exported: Exported, model: QualityModel, pictures: Path, kind: InputKind) -> None:
     path = exported("torchscript", kind, "fp32")
     scorer = Scorer.open(path)
-    images = list(pictures_in(pictures).images)
+    found = pictures_in(pictures, Limits(), print)
+    images = list(found.images())
     together = scorer.score(images)
     # The bound for fp32, 1e-4 of a scale of 100.
-    assert np.abs(together - reference_scores(model, images, kind)).max() <= 1e-2
+    assert np.abs(together - reference_scores(model, found.views)).max() <= 1e-2
     for image, score in zip(images, together, strict=True):
         # Another batch is another blocking of the same sums.
         assert scorer.score([image])[0] == pytest.approx(score, abs=1e-3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import threading
 import time
 import tracemalloc
@@ -23,6 +24,7 @@ from glia_runtime import (
     Result,
     Scorer,
     UsageError,
+    enlarge,
     read_manifest,
     write_manifest,
 )
@@ -64,6 +66,22 @@ def test_the_score_of_a_picture_does_not_depend_on_its_batch(artifact: Path) -> 
     assert_close(scorer.score(images), alone)
 
 
+def test_score_takes_pictures_as_they_are_made(artifact: Path) -> None:
+    """A generator is read a batch at a time, not into a list first."""
+    scorer = Scorer.open(artifact)
+    made = runs_when_made = 0
+
+    def pictures() -> Iterator[Any]:
+        nonlocal made, runs_when_made
+        for _ in range(20):
+            made, runs_when_made = made + 1, scorer._backend.timing.runs
+            yield noise_image(230, 240)
+
+    assert scorer.score(pictures()).shape == (20,)
+    assert made == 20
+    assert runs_when_made == 2  # two batches of 8 had been scored when the last picture was asked for
+
+
 def test_score_nothing(artifact: Path) -> None:
     scores = Scorer.open(artifact).score([])
     assert scores.shape == (0,)
@@ -72,7 +90,7 @@ def test_score_nothing(artifact: Path) -> None:
 
 def test_score_takes_a_stacked_array(artifact: Path) -> None:
     stack = np.stack([noise_image(230, 240), noise_image(230, 240) // 2])
-    scores = Scorer.open(artifact).score(stack)  # type: ignore[arg-type]
+    scores = Scorer.open(artifact).score(stack)
     assert_close(scores, expected(list(stack), artifact))
 
 
@@ -119,8 +137,34 @@ def test_size_limit_of_the_manifest(tmp_path: Path) -> None:
     artifacts.rewrite(path, artifacts.save_image(path), limits=Limits(max_height=300, max_width=400))
     scorer = Scorer.open(path)
     assert scorer.score([noise_image(300, 400)]).shape == (1,)
-    with pytest.raises(ImageError, match=r"400x301 pixels .* limit of 400x300; .*--input views"):
+    with pytest.raises(ImageError, match=r"400x301 pixels is over .* limit of 400x300; .*--input views"):
         scorer.score([noise_image(301, 400)])
+
+
+def test_the_size_limit_holds_for_the_enlarged_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thin strip is within the limit as it comes, and is refused before memory goes into enlarging it."""
+    path = tmp_path / "model.onnx"
+    artifacts.rewrite(path, artifacts.save_image(path), limits=Limits(max_height=32768, max_width=32768))
+    strip = tmp_path / "strip.png"
+    Image.new("RGB", (20000, 8)).save(strip)
+    scorer = Scorer.open(path)
+    enlarged: list[tuple[int, ...]] = []
+
+    def noted(image: Any) -> Any:
+        enlarged.append(image.shape)
+        return enlarge(image)
+
+    monkeypatch.setattr("glia_runtime.inputs.enlarge", noted)
+    reason = r"20000x8 pixels, enlarged to 560000x224, is over the artifact's limit of 32768x32768; crop it"
+    with pytest.raises(ImageError, match=f"^picture 0: {reason}"):
+        scorer.score([decode(strip)])
+    (result,) = scorer.stream([strip])
+    assert result.score is None
+    assert result.error is not None
+    assert re.match(f"{re.escape(str(strip))}: {reason}", result.error)
+    assert enlarged == []
+    assert scorer.score([noise_image(8, 1000)]).shape == (1,)
+    assert enlarged == [(8, 1000, 3)]
 
 
 # Streaming
