@@ -7,10 +7,11 @@ from typing import TypedDict
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Sampler, default_collate
 from torch.utils.data import Dataset as TorchDataset
 
 from glia.data.samples import Dataset, Sample
+from glia_runtime.errors import GliaError
 from glia_runtime.fragments import FragmentSpec
 from glia_runtime.views import detail_view, enlarge, sample_views, semantic_view
 
@@ -30,11 +31,13 @@ class Batch(TypedDict):
 _Draw = tuple[int, int, int]
 
 
-class TrainingViews(TorchDataset[dict[str, Tensor]]):
+class TrainingViews(TorchDataset[dict[str, Tensor] | GliaError]):
     """Random fragment offsets (FAST-VQA's, uniform within a cell) and mirror images of a dataset's samples.
 
     Samples of one group are cut at the same places, so that they differ by their distortion alone. The choices
     depend on the seed, the step and the group, so a resumed run draws what an uninterrupted one does.
+
+    A sample that cannot be had is the error itself: raised in a worker it would reach the user inside its traceback.
     """
 
     def __init__(self, dataset: Dataset, distortions: Sequence[str], seed: int) -> None:
@@ -42,9 +45,12 @@ class TrainingViews(TorchDataset[dict[str, Tensor]]):
         self.distortions = {name: index for index, name in enumerate(distortions)}
         self.seed = seed
 
-    def __getitem__(self, draw: _Draw) -> dict[str, Tensor]:
+    def __getitem__(self, draw: _Draw) -> dict[str, Tensor] | GliaError:
         index, step, group = draw
-        sample = self.dataset[index]
+        try:
+            sample = self.dataset[index]
+        except GliaError as error:
+            return error
         rng = np.random.default_rng((self.seed, step, group))
         image = enlarge(sample.image)
         mirrored = rng.random() < 0.5
@@ -97,15 +103,30 @@ def training_loader(
     seed: int,
     start: int = 0,
     workers: int = 0,
-) -> "DataLoader[dict[str, Tensor]]":
-    """Batches for the steps from `start` to `steps`."""
-    return DataLoader(
+) -> Iterator[dict[str, Tensor]]:
+    """Batches for the steps from `start` to `steps`.
+
+    Raises:
+        GliaError: whatever the dataset raises.
+    """
+    loader: DataLoader[dict[str, Tensor] | GliaError] = DataLoader(
         TrainingViews(dataset, distortions, seed),
         batch_sampler=GroupSampler(dataset.groups, batch_size, steps, seed, start),
         num_workers=workers,
+        collate_fn=_collate,
         worker_init_fn=_yield_to_training,
         prefetch_factor=4 if workers else None,
     )
+    for batch in loader:
+        if isinstance(batch, GliaError):
+            raise batch
+        yield batch
+
+
+def _collate(samples: list[dict[str, Tensor] | GliaError]) -> dict[str, Tensor] | GliaError:
+    """A batch, or the first error."""
+    batch: dict[str, Tensor] | GliaError = next((s for s in samples if isinstance(s, GliaError)), {})
+    return batch or default_collate(samples)
 
 
 def _yield_to_training(_: int) -> None:

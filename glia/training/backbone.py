@@ -1,9 +1,10 @@
 """A backbone from nothing: a ViT learns to see distortions on drawn pictures, where no pretrained one may be used.
 
 The result is frozen under GLIANet as a pretrained ViT would be. The pretext joins what GLIANet's head will ask for
-(the score) with what it will need to know: which distortion, and how much each single patch lost against the
-undistorted picture. The last is the richest: a picture has one score, but every patch its own damage. Both views
-are shown, so that the tokens of either stream mean something.
+(the score) with what it will need to know: which distortion, how much each single patch lost against the undistorted
+picture, and the small-scale statistics of each patch that give distortions away. The last two are the richest: a
+picture has one score, but every patch its own. Both views are shown, so that the tokens of either stream mean
+something.
 """
 
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from collections.abc import Mapping
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, linear, smooth_l1_loss
+from torch.nn.functional import cross_entropy, linear, pad, smooth_l1_loss
 
 from glia.training.losses import quality_loss
 
@@ -26,7 +27,7 @@ _C2 = (0.03 * 255) ** 2
 
 
 class BackbonePretraining(nn.Module):
-    """A ViT with heads over its class token (score, type of distortion) and over every patch (its damage).
+    """A ViT with heads over its class token (score, type of distortion) and every patch (damage, statistics).
 
     Args:
         backbone: trained in place.
@@ -45,7 +46,7 @@ class BackbonePretraining(nn.Module):
         self.register_buffer("std", std)
         self.score = nn.Linear(backbone.embed_dim, 1)
         self.distortion = nn.Linear(backbone.embed_dim, distortions)
-        self.damage = nn.Linear(backbone.embed_dim, len(DAMAGE))
+        self.patch = nn.Linear(backbone.embed_dim, len(DAMAGE) + len(STATISTICS))
 
     def forward(self, patches: Tensor, places: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Some patches of every view, and where they belong.
@@ -55,7 +56,7 @@ class BackbonePretraining(nn.Module):
             places: int64 [B, N], row by row from the upper left.
 
         Returns:
-            Scores [B], distortion logits [B, K], damage of each patch [B, N, D].
+            Scores [B], distortion logits [B, K]; of each patch [B, N, D] its damage, then its statistics.
         """
         vit = self.backbone
         projection = vit.patch_embed.proj
@@ -69,7 +70,7 @@ class BackbonePretraining(nn.Module):
         tokens = torch.cat([frame[:, :1].expand(len(patches), -1, -1), positioned], 1)
         features = vit.norm(vit.blocks(vit.norm_pre(tokens)))
         summary = features[:, 0]
-        return self.score(summary).squeeze(-1), self.distortion(summary), self.damage(features[:, 1:])
+        return self.score(summary).squeeze(-1), self.distortion(summary), self.patch(features[:, 1:])
 
     def predict(self, view: Tensor) -> Tensor:
         """Scores [B] of whole views, uint8 [B, H, W, 3]."""
@@ -86,16 +87,18 @@ class BackbonePretraining(nn.Module):
         places = torch.rand(shape, device=view.device).argsort(1)[:, : round(shape[1] * (1 - _PATCH_DROP))]
         rows = torch.arange(len(view), device=view.device)[:, None]
         shown = patches[rows, places]
-        score, logits, damage = self(shown, places)
-        loss: Tensor = quality_loss(score.float(), target, batch["group"])
-        known = batch["distortion"] >= 0
-        if known.any():
-            loss = loss + 0.2 * cross_entropy(logits[known], batch["distortion"][known])
-        origin, paired = undistorted(batch["group"], batch["level"])
-        if paired.any():
-            with torch.autocast(view.device.type, enabled=False):
-                expected = patch_damage(shown[paired], patches[origin[:, None], places][paired])
-            loss = loss + smooth_l1_loss(damage[paired].float(), expected)
+        score, logits, told = self(shown, places)
+        damage, statistics = told.float().split([len(DAMAGE), len(STATISTICS)], -1)
+        with torch.autocast(view.device.type, enabled=False):
+            loss: Tensor = quality_loss(score.float(), target, batch["group"])
+            loss = loss + smooth_l1_loss(statistics, patch_statistics(shown))
+            known = batch["distortion"] >= 0
+            if known.any():
+                loss = loss + 0.2 * cross_entropy(logits[known].float(), batch["distortion"][known])
+            origin, paired = undistorted(batch["group"], batch["level"])
+            if paired.any():
+                originals = patches[origin[:, None], places]
+                loss = loss + smooth_l1_loss(damage[paired], patch_damage(shown[paired], originals[paired]))
         return loss
 
 
@@ -127,32 +130,71 @@ def patch_damage(patches: Tensor, originals: Tensor) -> Tensor:
         float32 [..., 5], each of order one: log(1 + RMS error) of luma and of colour, the structure term of SSIM,
         the change of brightness, and the log ratio of the mean luma gradients (below 0: blurred, above: noisy).
     """
-    x, y = patches.float(), originals.float()
-    weights = x.new_tensor(_LUMA_WEIGHTS)
-    luma_x, luma_y = x @ weights, y @ weights
-    chroma = (x - luma_x[..., None]) - (y - luma_y[..., None])
-    luma_x, luma_y = luma_x.flatten(-2), luma_y.flatten(-2)
-    mean_x, mean_y = luma_x.mean(-1), luma_y.mean(-1)
-    centered_x, centered_y = luma_x - mean_x[..., None], luma_y - mean_y[..., None]
-    covariance = (centered_x * centered_y).mean(-1)
-    variances = centered_x.square().mean(-1) + centered_y.square().mean(-1)
-    side = x.shape[-2]
-    gradient_x, gradient_y = (_mean_gradient(luma.unflatten(-1, (side, side))) for luma in (luma_x, luma_y))
+    luma_x, chroma_x = _luma_and_chroma(patches)
+    luma_y, chroma_y = _luma_and_chroma(originals)
+    mean_x, mean_y = luma_x.mean((-2, -1)), luma_y.mean((-2, -1))
+    centered_x, centered_y = luma_x - mean_x[..., None, None], luma_y - mean_y[..., None, None]
+    covariance = (centered_x * centered_y).mean((-2, -1))
+    variances = centered_x.square().mean((-2, -1)) + centered_y.square().mean((-2, -1))
+    sharpness_x, sharpness_y = (_gradients(luma).flatten(-3).mean(-1) for luma in (luma_x, luma_y))
     return torch.stack(
         [
-            (luma_x - luma_y).square().mean(-1).sqrt().log1p(),
-            chroma.square().mean((-3, -2, -1)).sqrt().log1p(),
+            (luma_x - luma_y).square().mean((-2, -1)).sqrt().log1p(),
+            (chroma_x - chroma_y).square().mean((-3, -2, -1)).sqrt().log1p(),
             (2 * covariance + _C2) / (variances + _C2),
             (mean_x - mean_y) / 32,
-            ((gradient_x + 1) / (gradient_y + 1)).log(),
+            ((sharpness_x + 1) / (sharpness_y + 1)).log(),
         ],
         -1,
     )
 
 
-def _mean_gradient(luma: Tensor) -> Tensor:
-    """Mean absolute differences of neighbours, down plus across: [..., side, side] to [...]."""
-    return luma.diff(dim=-2).abs().mean((-2, -1)) + luma.diff(dim=-1).abs().mean((-2, -1))
+# What `patch_statistics` tells of a patch, in its order. JPEG's blocks are 8 pixels wide and may start anywhere.
+_BLOCK = 8
+STATISTICS = (
+    "sharpness",
+    "colour",
+    "flatness down",
+    "flatness across",
+    *(f"edge {way} {phase}" for way in ("down", "across") for phase in range(_BLOCK)),
+)
+
+
+def patch_statistics(patches: Tensor) -> Tensor:
+    """What of each patch gives distortions away and can be read off it alone.
+
+    Args:
+        patches: grey levels [..., side, side, 3], side a multiple of 8.
+
+    Returns:
+        float32 [..., 20], each of order one: log(1 + mean luma gradient); log(1 + RMS colour); the share of luma
+        differences under one grey level, down and across (blur, blocks, quantisation); and, down and across, how much
+        stronger the gradient is at each row and column modulo 8 than on average (JPEG's grid).
+    """
+    luma, chroma = _luma_and_chroma(patches)
+    gradients = _gradients(luma)
+    mean = gradients.mean((-3, -2, -1)).log1p()
+    flat = (gradients < 1).float().mean((-2, -1))
+    lines = pad(gradients.mean(-1), (0, 1), value=torch.nan).unflatten(-1, (-1, _BLOCK)).nanmean(-2).log1p()
+    strength = (lines - lines.nanmean(-1, keepdim=True)).nan_to_num()  # [..., 2, 8]; patches of 8 pixels lack one
+    colour = chroma.square().mean((-3, -2, -1)).sqrt().log1p()
+    # 3: the spread of the strengths over photographs' patches is about a third
+    return torch.cat([mean[..., None], colour[..., None], flat, 3 * strength.flatten(-2)], -1)
+
+
+def _luma_and_chroma(patches: Tensor) -> tuple[Tensor, Tensor]:
+    """[..., 3] to luma [...] and what is left of each channel without it [..., 3], float32."""
+    values = patches.float()
+    luma = values @ values.new_tensor(_LUMA_WEIGHTS)
+    return luma, values - luma[..., None]
+
+
+def _gradients(luma: Tensor) -> Tensor:
+    """Absolute differences of neighbours: [..., side, side] to [..., 2, side - 1, side].
+
+    The first of the two runs down; the second runs across and is transposed, so that the lines of either are rows.
+    """
+    return torch.stack([lines.diff(dim=-2).abs() for lines in (luma, luma.mT)], -3)
 
 
 @torch.no_grad()

@@ -17,14 +17,16 @@ from rich.console import Console
 from scipy.ndimage import gaussian_filter
 
 from glia.data import Sample
-from glia.data.synthetic import SyntheticDataset
+from glia.data.synthetic import SyntheticDataset, distort, draw_picture
 from glia.data.views import GroupSampler, training_loader
 from glia.models import create_model, load_checkpoint
 from glia.models.backbone import create_backbone, input_statistics
 from glia.training.backbone import (
     DAMAGE,
+    STATISTICS,
     BackbonePretraining,
     patch_damage,
+    patch_statistics,
     split,
     undistorted,
     whiten_patch_embedding,
@@ -138,6 +140,16 @@ class NoiseLevels:
         noise = np.random.default_rng(index).normal(0, 10 * (index % 5), (224, 224, 3))
         image = np.clip(128 + noise, 0, 255).astype(np.uint8)
         return Sample(image, score=5.0 - index % 5, reference=str(index // 5))
+
+
+def test_an_error_in_a_worker_is_the_error_itself(cache: Path) -> None:
+    class Broken(NoiseLevels):
+        def __getitem__(self, index: int) -> Sample:
+            raise OutputError(f"sample {index} cannot be had")
+
+    for workers in (0, 1):
+        with pytest.raises(OutputError, match=r"^sample \d+ cannot be had$"):
+            next(training_loader(Broken(), [], batch_size=5, steps=1, seed=0, workers=workers))
 
 
 def test_learns_to_tell_noise_levels_apart(tmp_path: Path) -> None:
@@ -254,12 +266,12 @@ def test_pretraining_runs_the_backbone_as_timm_does() -> None:
     view = torch.randint(0, 256, (2, 224, 224, 3), dtype=torch.uint8)
     patches = split(view, 16)
     order = torch.randperm(patches.shape[1])
-    score, logits, damage = pretraining(patches[:, order], order.expand(2, -1))
+    score, logits, told = pretraining(patches[:, order], order.expand(2, -1))
     features = backbone.forward_features(((view.float() - mean) / std).permute(0, 3, 1, 2))
     # float32 sums in another order; values are of order one
     torch.testing.assert_close(pretraining.score(features[:, 0]).squeeze(-1), score, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(pretraining.distortion(features[:, 0]), logits, atol=1e-5, rtol=1e-4)
-    torch.testing.assert_close(pretraining.damage(features[:, 1:])[:, order], damage, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(pretraining.patch(features[:, 1:])[:, order], told, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(pretraining.predict(view), score, atol=1e-5, rtol=1e-4)
 
 
@@ -300,6 +312,40 @@ def test_patch_damage_is_what_its_names_say() -> None:
     assert damage["blurred"]["sharpness"] < -0.5 and damage["noisy"]["sharpness"] > 0.5
     assert damage["bright"]["brightness"] == pytest.approx(0.5, abs=1e-5)
     assert damage["red"]["chroma error"] > 2 > damage["red"]["luma error"] - 1
+
+
+@pytest.mark.parametrize("phase", [0, 3, 7])
+def test_patch_statistics_see_the_grid_of_a_jpeg(phase: int) -> None:
+    picture = draw_picture(0, 5)
+    jpeg = distort(picture, "jpeg", 4, np.random.default_rng(0))
+    # The last row of a block is `phase` rows into a patch, the last column of one 7 columns into it.
+    views = torch.from_numpy(np.stack([image[7 - phase :][:224, :224] for image in (picture, jpeg)]))
+    before, after = patch_statistics(split(views, 16)).mean(1)
+    gain = dict(zip(STATISTICS, (after - before).tolist(), strict=True))
+    down = [gain[f"edge down {row}"] for row in range(8)]
+    across = [gain[f"edge across {column}"] for column in range(8)]
+    assert np.argmax(down) == phase and np.argmax(across) == 7
+    assert min(down[phase], across[7]) > 1
+    assert gain["flatness down"] > 0.1 and gain["flatness across"] > 0.1
+
+
+def test_patch_statistics_are_their_definitions() -> None:
+    rng = np.random.default_rng(0)
+    patch = rng.integers(0, 256, (16, 16, 3)).astype(np.float64)
+    patch[:, 4] = patch[:, 5]
+    found = dict(zip(STATISTICS, patch_statistics(torch.from_numpy(patch)).tolist(), strict=True))
+    luma = patch @ [0.299, 0.587, 0.114]
+    down, across = np.abs(np.diff(luma, axis=0)), np.abs(np.diff(luma, axis=1))
+    assert found["sharpness"] == pytest.approx(np.log1p((down.mean() + across.mean()) / 2), rel=1e-5)
+    assert found["colour"] == pytest.approx(np.log1p(np.sqrt(((patch - luma[..., None]) ** 2).mean())), rel=1e-5)
+    assert found["flatness across"] == pytest.approx((across < 1).mean())
+    assert found["flatness across"] >= 1 / 15
+    columns = np.log1p([across[:, column::8].mean() for column in range(8)])
+    assert [found[f"edge across {column}"] for column in range(8)] == pytest.approx(
+        3 * (columns - columns.mean()), abs=1e-4
+    )
+    small = patch_statistics(torch.from_numpy(patch[:8, :8]))
+    assert torch.isfinite(small).all()
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs POSIX signals")

@@ -2,7 +2,7 @@
 
 Dead leaves (Lee, Mumford and Huang, IJCV 2001) with textured leaves carry most pictures: occluding shapes of
 power-law size give natural edges at every scale. Gradients, strokes, text and shading add what leaves lack.
-Everything is drawn larger and averaged down, then passed through a mild imitation of a camera, so that a model
+Everything is drawn larger and averaged down, then passed through an imitation of a camera, so that a model
 does not learn that a clean picture is one without any noise, blur or compression.
 """
 
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from scipy.fft import irfft2
+from scipy.ndimage import gaussian_filter
 
 Picture = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -153,20 +154,27 @@ def _text(rng: np.random.Generator, picture: Image.Image) -> None:
 
 
 def _camera(rng: np.random.Generator, picture: Image.Image) -> Picture:
-    """What any photograph has been through before it is called undistorted; each step mild, most optional."""
-    if rng.random() < 0.35:
-        picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.2, 0.7)))
-    if rng.random() < 0.3:
-        picture = picture.filter(ImageFilter.UnsharpMask(1.0, int(rng.integers(20, 80)), 0))
+    """What any photograph has been through before it is called undistorted; each step optional, most of them mild.
+
+    Softness, grain and compression reach what ordinary web photographs have: labels compare with the picture that
+    comes out of here, so a model learns to take that much for granted.
+    """
+    if rng.random() < 0.5:
+        picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.2, 1.3)))
     values = np.asarray(picture, np.float32) / 255
     low, high = np.quantile(values[::4, ::4], (0.01, 0.99))
     black, white = rng.uniform(0.0, 0.15), rng.uniform(0.8, 1.0)
     values = (values - low) / max(high - low, 0.2) * (white - black) + black
-    values = np.clip(values, 0, 1) ** rng.uniform(0.8, 1.35)
-    values = values * 255 + rng.uniform(0, 2.0) * rng.standard_normal(values.shape, np.float32)
-    result: Picture = np.clip(np.rint(values), 0, 255).astype(np.uint8)
-    if rng.random() < 0.7:
+    values = np.clip(values, 0, 1) ** rng.uniform(0.8, 1.35) * 255
+    grain = rng.standard_normal(values.shape, np.float32)
+    if rng.random() < 0.5:  # demosaicing spreads it over neighbours
+        grain = 2 * gaussian_filter(grain, (0.6, 0.6, 0))
+    values += 5 * rng.random() ** 2 * grain
+    picture = Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8))
+    if rng.random() < 0.35:
+        picture = picture.filter(ImageFilter.UnsharpMask(1.0, int(rng.integers(20, 120)), 0))
+    if rng.random() < 0.8:
         buffer = io.BytesIO()
-        Image.fromarray(result).save(buffer, "JPEG", quality=int(rng.integers(82, 97)))
-        result = np.asarray(Image.open(buffer).convert("RGB"))
-    return result
+        picture.save(buffer, "JPEG", quality=int(rng.integers(65, 98)))
+        picture = Image.open(buffer).convert("RGB")
+    return np.asarray(picture)
