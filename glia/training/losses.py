@@ -29,4 +29,4 @@ def ranking_loss(predicted: Tensor, target: Tensor, group: Tensor) -> Tensor:
 def quality_loss(predicted: Tensor, target: Tensor, group: Tensor) -> Tensor:
     """Correlation over the batch, order within each group, and a pull to the scale itself; all [B]."""
     value = smooth_l1_loss(predicted, target, beta=0.5)
-    return correlation_loss(predicted, target) + 0.5 * ranking_loss(predicted, target, group) + 0.5 * value
+    return correlation_loss(predicted, target) + ranking_loss(predicted, target, group) + 0.5 * value

@@ -18,7 +18,7 @@ from glia_runtime.errors import OutputError
 from glia_runtime.manifest import ScoreScale
 
 # Part of every cache key: raise it when a picture, a distortion or the label changes.
-_RECIPE = 3
+_RECIPE = 4
 _SERIES_PER_PICTURE = 4
 _STEPS = 1 + len(LEVELS)  # of a series: the picture itself, then every level
 _NAMES: tuple[str, ...] = tuple(DISTORTIONS)
