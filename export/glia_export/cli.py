@@ -1,6 +1,8 @@
 """``glia-export``: a checkpoint becomes a file that a runtime can open, verified on the spot."""
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -31,6 +33,7 @@ class Precision(str, Enum):
 
     fp32 = "fp32"
     fp16 = "fp16"
+    bf16 = "bf16"
     fp16_weights = "fp16-weights"
 
 
@@ -52,7 +55,8 @@ def export(
         Precision,
         typer.Option(
             help="fp16-weights: fp16 weights in the file, fp32 arithmetic: half the size, full CPU speed. "
-            "fp16: half the size, and fp16 arithmetic for GPUs; on CPUs it runs, but slower than fp32."
+            "fp16: half the size, and fp16 arithmetic for GPUs; on CPUs it runs, but slower than fp32. "
+            "bf16: the same for engines, with fp32's range and an eighth of fp16's accuracy."
         ),
     ] = Precision.fp32,
     input_: Annotated[
@@ -71,6 +75,24 @@ def export(
         Path | None,
         typer.Option(help="Folder of pictures to compare scores on, 200 at most. Default: a built-in set."),
     ] = None,
+    compute_capability: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="X.Y",
+            help="Engines: GPU to build for, 8.9 is an RTX 4090; may be repeated. Default: the GPU here, else 8.9.",
+        ),
+    ] = None,
+    min_batch: Annotated[int | None, typer.Option(help="Engines: fewest pictures in one run. Default: 1.")] = None,
+    opt_batch: Annotated[
+        int | None, typer.Option(help="Engines: pictures in a run that it is tuned for. Default: 8.")
+    ] = None,
+    max_batch: Annotated[
+        int | None, typer.Option(help="Engines: most pictures in one run. Default: 8, with --input views 64.")
+    ] = None,
+    max_size: Annotated[
+        int | None,
+        typer.Option(help="Engines with --input image: longest side of a picture in pixels. Default: 4096."),
+    ] = None,
     list_: Annotated[
         bool, typer.Option("--list", help="Show the targets, and why one cannot be made here; then exit.")
     ] = False,
@@ -83,8 +105,9 @@ def export(
     """Export a checkpoint to a file that glia-infer and other programs can run.
 
     The file is compared with the PyTorch model before it gets its name: the largest difference of a score may be
-    1e-4 of the score's range in fp32, 1e-2 with fp16 weights, and the order of the pictures has to stay (SRCC). The
-    figures go into the manifest, OUTPUT.json, with what else a reader needs; keep the two files together.
+    1e-4 of the score's range in fp32, 1e-2 with fp16 weights, 4e-2 in bf16, and the order of the pictures has to stay
+    (SRCC). The figures go into the manifest, OUTPUT.json, with what else a reader needs; keep the two files together.
+    An engine may be built where no GPU can run it: there the ONNX graph that it is compiled from is compared.
 
     \b
     glia-export model.pt --to onnx                            model.onnx, raw pictures in
@@ -92,6 +115,7 @@ def export(
     glia-export model.pt --to onnx --precision fp16-weights   half the size, for CPUs
     glia-export model.pt --to onnx --precision fp16           half the size, for GPUs
     glia-export model.pt --to torchscript                     model.ts
+    glia-export model.pt --to trt-rtx --precision fp16        model.rtx, an engine for RTX GPUs
 
     Steps and errors go to standard error, the parity report to standard output. Exit status: 0 exported, 2 nothing
     was written.
@@ -108,18 +132,38 @@ def export(
         # Asked here as well, so that the answer does not wait for torch to load.
         if not (info := target_info(to.value)).built:
             raise UsageError(f"--to {to.value} is {info.unavailable}; see glia-export --list")
+        from glia_export.engine_options import EngineOptions
         from glia_export.exporter import export_checkpoint
 
-        manifest = export_checkpoint(
-            checkpoint,
-            info.name,
-            output,
-            precision=precision.value,
-            input=input_.value,
-            images=images,
-            say=lambda line: say("glia-export", line),
-        )
+        options = EngineOptions(tuple(compute_capability or ()), min_batch, opt_batch, max_batch, max_size)
+        with _progress() as progress:
+            manifest = export_checkpoint(
+                checkpoint,
+                info.name,
+                output,
+                precision=precision.value,
+                input=input_.value,
+                images=images,
+                engine=None if options == EngineOptions() else options,
+                say=lambda line: say("glia-export", line),
+                progress=progress,
+            )
         _print_report(manifest, output or Path(checkpoint.stem + info.suffix))
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on standard error while an engine is compiled, when that is a terminal; else nothing."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield lambda phase, done, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None, visible=False)
+        yield lambda phase, done, total: bar.update(task, description=phase, completed=done, total=total, visible=True)
 
 
 def _list_targets() -> None:
@@ -133,16 +177,20 @@ def _list_targets() -> None:
 def _print_report(manifest: "Manifest", output: Path) -> None:
     scale = manifest.score_scale
     lines = [f"{output}  {output.stat().st_size / 1e6:.1f} MB, {manifest.precision}, input {manifest.input}"]
+    if engine := manifest.engine:
+        gpus = ", ".join(engine.compute_capabilities)
+        lines.append(f"  {engine.flavour} {engine.version} for compute capability {gpus}, compiled and not run")
     for row in manifest.parity:
+        what = f"{row.backend} on the ONNX graph it was compiled from," if manifest.engine else row.backend
         lines += [
-            f"  {row.backend} against PyTorch fp32 on {row.images} pictures, "
-            f"scores on {scale.minimum:g}..{scale.maximum:g}",
+            f"  {what} against PyTorch fp32 on {row.images} pictures, scores on {scale.minimum:g}..{scale.maximum:g}",
             f"  largest difference  {row.max_abs:.2e}  (bound {row.bound_max_abs:.0e})",
             f"  mean difference     {row.mean_abs:.2e}",
             f"  SRCC                {_correlation(row.srcc)}  ({_demand(row.bound_srcc)})",
             f"  PLCC                {_correlation(row.plcc)}",
         ]
-    lines.append(f"next: glia-infer --model {output} PICTURES...")
+    if manifest.engine is None:
+        lines.append(f"next: glia-infer --model {output} PICTURES...")
     if sys.stdout is not None:
         typer.echo("\n".join(lines))
 

@@ -6,11 +6,13 @@ from dataclasses import replace
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
 from glia.models import QualityModel, load_checkpoint
 from glia_export.artifact_pair import write_pair
+from glia_export.engine_options import EngineOptions, Profile, profile_of
 from glia_export.parity import (
     BOUND_MAX_ABS,
     ParitySet,
@@ -23,9 +25,10 @@ from glia_export.parity import (
     reference_scores,
 )
 from glia_export.resize import LONGEST_SIDE
-from glia_export.targets import EXTRA, TargetInfo, target_info
-from glia_runtime.backends import open_backend
-from glia_runtime.errors import ArtifactError, MissingExtraError, UsageError
+from glia_export.targets import TARGETS, TargetInfo, target_info
+from glia_export.tensorrt_export import Compiler, Progress, build_engine, choose_compiler
+from glia_runtime.backends import BACKENDS, open_backend
+from glia_runtime.errors import ArtifactError, UsageError
 from glia_runtime.manifest import (
     InputKind,
     Limits,
@@ -49,38 +52,49 @@ def export_checkpoint(
     precision: Precision = "fp32",
     input: InputKind = "image",
     images: str | Path | None = None,
+    engine: EngineOptions | None = None,
     say: Say = lambda line: None,
+    progress: Progress = lambda phase, done, total: None,
 ) -> Manifest:
     """Export a checkpoint, compare the artifact with the model, and write both file and manifest.
 
     Args:
         checkpoint: made by glia-train or `glia.models.save_checkpoint`.
-        target: "onnx" or "torchscript".
+        target: "onnx", "torchscript", "trt" or "trt-rtx".
         output: the artifact; by default the checkpoint's name with the target's suffix, in the working directory.
-        precision: "fp32", or for ONNX "fp16" or "fp16-weights", see docs/export.md.
+        precision: "fp32", or for ONNX "fp16" or "fp16-weights", for engines "fp16" or "bf16", see docs/export.md.
         input: "image" or "views", see docs/export.md.
         images: a folder of pictures for the parity report, of which `parity.MOST_PICTURES` are taken; by default a
             built-in set.
+        engine: what an engine is built for; for "trt" and "trt-rtx" only.
         say: told what is going on, one line a step.
+        progress: told how far the compiler of an engine is.
 
     Returns:
         The manifest, as written beside the artifact.
 
     Raises:
         CheckpointError: the checkpoint cannot be used.
-        UsageError: a target or precision that this release does not make, or no pictures in `images`.
-        ArtifactError: the artifact misses a bound of its parity report; nothing is left behind.
+        UsageError: a target or precision that this release does not make, engine options that make no sense, or no
+            pictures in `images`.
+        MissingExtraError: a package that the target needs is not installed.
+        ArtifactError: the artifact misses a bound of its parity report, or TensorRT refuses the graph; nothing is
+            left behind.
         OutputError: the artifact cannot be written.
     """
     info = _checked_target(target, precision)
+    if engine is not None and not info.is_engine:
+        raise UsageError(f"--to {target} makes no engine: leave out --compute-capability, the batches and --max-size")
+    profile = profile_of(engine or EngineOptions(), input) if info.is_engine else None
     checkpoint = Path(checkpoint)
     output = Path(output) if output is not None else Path(checkpoint.stem + info.suffix)
     with write_pair(output) as temporary:
         if output.exists() and checkpoint.exists() and output.samefile(checkpoint):
             raise UsageError(f"{output}: is the checkpoint itself; name another file with -o")
+        compiler = choose_compiler(target, (engine or EngineOptions()).compute_capabilities, say) if profile else None
         say(f"reading {checkpoint}")
         model = load_checkpoint(checkpoint)
-        limits = Limits(max_height=LONGEST_SIDE, max_width=LONGEST_SIDE) if input == "image" else Limits()
+        limits = _limits(input, profile)
         pictures = pictures_in(Path(images), limits, say) if images is not None else built_in_pictures()
         say(f"scoring {pictures.about} with the PyTorch model")
         reference = reference_scores(model, pictures.views)
@@ -100,16 +114,29 @@ def export_checkpoint(
             glia_version=version("glia"),
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         )
-        if target == "onnx":
+        if profile and compiler:
+            manifest = _write_engine(
+                model, draft, pictures, reference, temporary, profile, compiler, say=say, progress=progress
+            )
+        elif target == "onnx":
             manifest = _write_onnx(model, draft, pictures, reference, temporary, say)
         else:
             manifest = _write_torchscript(model, draft, pictures, reference, temporary, say)
         manifest = replace(manifest, artifact_sha256=sha256_file(temporary))
         write_manifest(manifest, temporary)
-        say("opening the pair as a user will, and scoring the probe")
-        with _called(temporary, output):
-            Scorer.open(temporary).self_test()
+        if any(backend.target == target for backend in BACKENDS):
+            say("opening the pair as a user will, and scoring the probe")
+            with _called(temporary, output):
+                Scorer.open(temporary).self_test()
+        else:
+            say("not opened and not run: this glia has no backend for engines yet")
     return manifest
+
+
+def _limits(kind: InputKind, profile: Profile | None) -> Limits:
+    if profile is not None:
+        return profile.limits
+    return Limits(max_height=LONGEST_SIDE, max_width=LONGEST_SIDE) if kind == "image" else Limits()
 
 
 @contextmanager
@@ -128,12 +155,14 @@ def _checked_target(target: str, precision: str) -> TargetInfo:
         raise UsageError(f"no target is called {target!r}; see glia-export --list") from None
     if not info.built:
         raise UsageError(f"--to {target} is {info.unavailable}; see glia-export --list")
-    if info.missing:
-        raise MissingExtraError.for_package(info.missing[0], EXTRA, f"--to {target}")
+    info.check_installed()
     if precision not in BOUND_MAX_ABS:
         raise UsageError(f"precision {precision!r} is not one of {', '.join(BOUND_MAX_ABS)}")
-    if target == "torchscript" and precision != "fp32":
-        raise UsageError(f"--to torchscript makes fp32 only; for {precision} export --to onnx")
+    if precision not in info.precisions:
+        others = [other.name for other in TARGETS if precision in other.precisions]
+        raise UsageError(
+            f"--to {target} makes {', '.join(info.precisions)} only; for {precision} export --to {others[0]}"
+        )
     return info
 
 
@@ -162,6 +191,40 @@ def _write_onnx(
     embed_manifest(proto, manifest)
     save_onnx(proto, path)
     return manifest
+
+
+def _write_engine(
+    model: QualityModel,
+    draft: Manifest,
+    pictures: ParitySet,
+    reference: Scores,
+    path: Path,
+    profile: Profile,
+    compiler: Compiler,
+    *,
+    say: Say,
+    progress: Progress,
+) -> Manifest:
+    """Compile the ONNX graph; compare that graph with the model, since the engine may be for another machine."""
+    from glia_export.onnx_export import OPSET, build_onnx, rounding_twin, save_onnx
+
+    say("exporting the graph to ONNX")
+    proto = build_onnx(model, draft.input, draft.precision)
+    with TemporaryDirectory(prefix="glia-") as folder:
+        graph = compared = Path(folder, "graph.onnx")
+        save_onnx(proto, graph)
+        how = ""
+        if draft.precision == "bf16":
+            compared, how = Path(folder, "twin.onnx"), " (float32, each value rounded to bf16)"
+            save_onnx(rounding_twin(proto), compared)
+        del proto
+        draft = replace(draft, opset=OPSET, parity_graph=f"onnx:{sha256_file(graph)}", engine=compiler.info)
+        manifest = _proven(replace(draft, target="onnx"), pictures, reference, compared, say)
+        rows = tuple(replace(row, backend=row.backend + how) for row in manifest.parity)
+        capabilities = ", ".join(compiler.compute_capabilities)
+        say(f"compiling that graph with {compiler.title} for compute capability {capabilities}")
+        build_engine(graph, path, compiler, profile.shapes(draft.fragment_spec), progress)
+    return replace(draft, parity=rows)
 
 
 def _write_torchscript(

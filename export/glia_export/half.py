@@ -1,4 +1,4 @@
-"""From a float32 ONNX graph to a strongly typed float16 one with float32 islands, or to float16 weights alone.
+"""From a float32 ONNX graph to a strongly typed float16 or bfloat16 one with float32 islands, or to float16 weights.
 
 Done on the graph rather than on the PyTorch model, because a graph names every operation, also those that a
 model calls as functions (softmax), and because it does not depend on the architecture. The converters in
@@ -15,45 +15,51 @@ from glia_runtime.errors import ArtifactError
 
 Rule = Callable[[ir.Node], bool]
 
-FLOAT, HALF = ir.DataType.FLOAT, ir.DataType.FLOAT16
+FLOAT, HALF, BFLOAT = ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16
 
 # LayerNormalization squares what it is given, and a ViT's residual stream has channels in the hundreds: their
 # square passes float16's 65504. Softmax sums 197 exponentials. (Reasoned, not measured: ONNX Runtime's CPU kernels
 # compute both in float32 either way.) Resize takes its scales as float32 only.
-FP32_OPERATORS = frozenset({"LayerNormalization", "Softmax", "Resize"})
+# bfloat16 has the range for all this, but 8 bits: a mean or a sum of 197 terms would be good to 1 in 256. Conv, the
+# patch embedding, is not defined for bfloat16 before opset 22; it is under 1 % of the arithmetic.
+FP32_OPERATORS = {
+    HALF: frozenset({"LayerNormalization", "Softmax", "Resize"}),
+    BFLOAT: frozenset({"LayerNormalization", "Softmax", "Resize", "Conv"}),
+}
 _PRODUCTS = frozenset({"MatMul", "Gemm"})
-_LARGEST = float(np.finfo(np.float16).max)
+_LARGEST = {HALF: float(np.finfo(np.float16).max), BFLOAT: float.fromhex("0x1.fep127")}
 
 SMALLEST_STORED = 1024
 """Elements of a weight from which storing it as float16 pays: 2 kB saved, where a Cast takes 0.1 kB."""
 
 
-def to_half(model: ir.Model, in_model: Rule) -> None:
-    """Turn the float32 values of `model` into float16, in place; graph inputs and outputs keep their types.
+def to_half(model: ir.Model, in_model: Rule, half: ir.DataType = HALF) -> None:
+    """Turn the float32 values of `model` into `half`, in place; graph inputs and outputs keep their types.
 
     Args:
         model: a graph without subgraphs.
         in_model: whether a node belongs to the network; the others (resize, positions) stay as they are.
+        half: FLOAT16 or BFLOAT16.
 
     Raises:
-        ArtifactError: a weight is larger than float16 can hold.
+        ArtifactError: a weight is larger than `half` can hold.
     """
     graph = model.graph
-    head = _head(graph)
-    halved = [node for node in graph if in_model(node) and node.op_type not in FP32_OPERATORS and node not in head]
+    head, islands = _head(graph), FP32_OPERATORS[half]
+    halved = [node for node in graph if in_model(node) and node.op_type not in islands and node not in head]
     as_half = {node for node in halved if _touches_float(node)}
     outputs = set(graph.outputs)
     for node in as_half:
         if node.op_type == "Cast" and node.attributes["to"].as_int() == FLOAT:
-            node.attributes["to"] = ir.AttrInt64("to", HALF)
+            node.attributes["to"] = ir.AttrInt64("to", half)
         for value in node.outputs:
             if value.dtype == FLOAT and value not in outputs:
-                value.dtype = HALF
+                value.dtype = half
     converted: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
     for node in list(graph):
-        wanted = HALF if node in as_half else FLOAT
+        wanted = half if node in as_half else FLOAT
         for index, operand in enumerate(node.inputs):
-            if operand is None or operand.dtype not in (FLOAT, HALF) or operand.dtype == wanted:
+            if operand is None or operand.dtype not in (FLOAT, half) or operand.dtype == wanted:
                 continue
             if node.op_type == "Cast":  # takes either
                 continue
@@ -88,6 +94,32 @@ def store_as_half(model: ir.Model, in_model: Rule) -> None:
             del graph.initializers[name]
 
 
+def round_instead(model: ir.Model, half: ir.DataType) -> None:
+    """Turn a graph that `to_half` typed into float32 arithmetic with the same rounding, in place.
+
+    Every value of type `half` is computed in float32 and then rounded by a Cast to `half` and one back. For runtimes
+    that have no arithmetic in `half`: where a GPU's matrix units sum in float32 and round the result, as NVIDIA's do,
+    scores differ from theirs by the order of summation, and by what an engine that fuses operators does not round.
+    """
+    graph = model.graph
+    for name, weight in list(graph.initializers.items()):
+        if weight.dtype == half:
+            ir.convenience.replace_all_uses_with(weight, _stored_as(graph, weight, FLOAT))
+            del graph.initializers[name]
+    for node in list(graph):
+        for value in node.outputs:
+            if value.dtype != half:
+                continue
+            users = [(use.node, use.idx) for use in value.uses()]
+            rounded = value
+            if node.op_type != "Cast":
+                value.dtype = FLOAT
+                rounded = _cast(graph, value, half)
+            back = _cast(graph, rounded, FLOAT)
+            for user, index in users:
+                user.replace_input_with(index, back)
+
+
 def _touches_float(node: ir.Node) -> bool:
     values = (*node.inputs, *node.outputs)
     return any(value is not None and value.dtype == FLOAT for value in values)
@@ -118,9 +150,10 @@ def _stored_as(graph: ir.Graph, weight: ir.Value, wanted: ir.DataType) -> ir.Val
     assert weight.const_value is not None
     name = f"{weight.name}_{wanted.name.lower()}"
     array = weight.const_value.numpy()
-    if np.abs(array).max(initial=0) > _LARGEST:
+    largest = _LARGEST.get(wanted, np.inf)
+    if np.abs(array).max(initial=0) > largest:
         raise ArtifactError(
-            f"weight {weight.name} reaches {np.abs(array).max():.3g}, float16 holds {_LARGEST:.0f}: "
+            f"weight {weight.name} reaches {np.abs(array).max():.3g}, {wanted.name.lower()} holds {largest:.5g}: "
             "export with --precision fp32"
         )
     tensor = ir.tensor(array.astype(wanted.numpy()), name=name)

@@ -12,7 +12,7 @@ import torch
 from glia.models import QualityModel
 from glia_export.fragment_sample_onnx import fragment_sample_function
 from glia_export.graphs import dynamic_shapes, example_inputs, graph_of
-from glia_export.half import store_as_half, to_half
+from glia_export.half import BFLOAT, HALF, round_instead, store_as_half, to_half
 from glia_runtime.errors import ArtifactError
 from glia_runtime.inputs import INPUT_NAMES
 from glia_runtime.manifest import InputKind, Manifest, Precision
@@ -33,7 +33,7 @@ def build_onnx(model: QualityModel, kind: InputKind, precision: Precision) -> on
     Args:
         model: in evaluation mode, on the CPU, float32; it is not changed.
         kind: the graph's inputs.
-        precision: "fp32", "fp16" or "fp16-weights"; inputs and output have the same types in all.
+        precision: "fp32", "fp16", "fp16-weights" or "bf16"; inputs and output have the same types in all.
 
     Raises:
         ArtifactError: over 2 GiB, or weights that float16 cannot hold.
@@ -56,8 +56,8 @@ def build_onnx(model: QualityModel, kind: InputKind, precision: Precision) -> on
     built = program.model
     _fold_transposed_weights(built.graph)
     _drop_neutral_arithmetic(built.graph)
-    if precision == "fp16":
-        to_half(built, _in_model)
+    if precision in ("fp16", "bf16"):
+        to_half(built, _in_model, HALF if precision == "fp16" else BFLOAT)
     elif precision == "fp16-weights":
         store_as_half(built, _in_model)
     _forget_the_build(built)
@@ -73,6 +73,18 @@ def build_onnx(model: QualityModel, kind: InputKind, precision: Precision) -> on
         proto.functions.append(fragment_sample_function(OPSET))
     onnx.checker.check_model(proto, full_check=True)
     return proto
+
+
+def rounding_twin(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """A bf16 graph of `build_onnx` as one that ONNX Runtime can compute on a CPU: see `half.round_instead`.
+
+    ONNX Runtime 1.31's CPU provider has no bfloat16 kernels: it opens no file with such arithmetic.
+    """
+    twin = ir.serde.deserialize_model(proto)
+    round_instead(twin, BFLOAT)
+    made = ir.serde.serialize_model(twin)
+    onnx.checker.check_model(made, full_check=True)
+    return made
 
 
 def embed_manifest(proto: onnx.ModelProto, manifest: Manifest) -> None:

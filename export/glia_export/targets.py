@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from glia_runtime.manifest import Target
+from glia_runtime.errors import MissingExtraError
+from glia_runtime.manifest import Precision, Target
 
-EXTRA = "export"
-"""What to install for all of them: ``pip install 'glia[export]'``."""
+_EXTRAS = {"tensorrt_rtx": "trt-rtx"}  # the others come with the extra "export"
 
 _LATER = "not in this release"
 
@@ -20,19 +20,39 @@ class TargetInfo:
         suffix: of the file, when no name is given.
         about: what it is for, a few words.
         packages: what has to be importable to make and verify it.
-        built: whether this release makes it.
+        precisions: what it can be made in; none when this release does not make it.
+        instead: a package that can take the place of the last of `packages`.
     """
 
     name: Target
     suffix: str
     about: str
-    packages: tuple[str, ...]
-    built: bool
+    packages: tuple[str, ...] = ()
+    precisions: tuple[Precision, ...] = ()
+    instead: str | None = None
+
+    @property
+    def built(self) -> bool:
+        """Whether this release makes it."""
+        return bool(self.precisions)
+
+    @property
+    def is_engine(self) -> bool:
+        """Whether it is compiled for certain GPUs, and takes `EngineOptions`."""
+        return self.name in ("trt", "trt-rtx")
 
     @property
     def missing(self) -> tuple[str, ...]:
         """Those of `packages` that are not installed."""
-        return tuple(package for package in self.packages if find_spec(package) is None)
+        missing = tuple(package for package in self.packages if find_spec(package) is None)
+        if self.instead and missing == self.packages[-1:] and find_spec(self.instead) is not None:
+            return ()
+        return missing
+
+    @property
+    def extra(self) -> str:
+        """What to install for the missing ones: ``pip install 'glia[extra]'``."""
+        return ",".join(dict.fromkeys(_EXTRAS.get(package, "export") for package in self.missing))
 
     @property
     def unavailable(self) -> str | None:
@@ -40,7 +60,15 @@ class TargetInfo:
         if not self.built:
             return _LATER
         missing = ", ".join(self.missing)
-        return f"{missing} not installed: pip install 'glia[{EXTRA}]'" if missing else None
+        return f"{missing} not installed: pip install 'glia[{self.extra}]'" if missing else None
+
+    def check_installed(self) -> None:
+        """Raise MissingExtraError when a package is missing."""
+        if self.missing:
+            raise MissingExtraError.for_package(self.missing[0], self.extra, f"--to {self.name}")
+
+
+_ONNX_PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime")
 
 
 TARGETS: tuple[TargetInfo, ...] = (
@@ -48,13 +76,26 @@ TARGETS: tuple[TargetInfo, ...] = (
         "onnx",
         ".onnx",
         "one file for ONNX Runtime and other engines; fp32, fp16, fp16-weights",
-        ("torch", "onnx", "onnxscript", "onnxruntime"),
-        True,
+        _ONNX_PACKAGES,
+        ("fp32", "fp16", "fp16-weights"),
     ),
-    TargetInfo("torchscript", ".ts", "for C++ programs on libtorch; fp32", ("torch",), True),
-    TargetInfo("trt", ".engine", "a TensorRT engine for one kind of NVIDIA GPU", (), False),
-    TargetInfo("trt-rtx", ".rtx", "a TensorRT-RTX engine for GeForce RTX GPUs", (), False),
-    TargetInfo("pt2", ".pt2", "a package compiled ahead of time by PyTorch", (), False),
+    TargetInfo("torchscript", ".ts", "for C++ programs on libtorch; fp32", ("torch",), ("fp32",)),
+    TargetInfo(
+        "trt",
+        ".engine",
+        "a TensorRT engine for the GPU here, else a TensorRT-RTX one; fp32, fp16, bf16",
+        (*_ONNX_PACKAGES, "tensorrt_rtx"),
+        ("fp32", "fp16", "bf16"),
+        instead="tensorrt",
+    ),
+    TargetInfo(
+        "trt-rtx",
+        ".rtx",
+        "a TensorRT-RTX engine for RTX GPUs, built with or without one; fp32, fp16, bf16",
+        (*_ONNX_PACKAGES, "tensorrt_rtx"),
+        ("fp32", "fp16", "bf16"),
+    ),
+    TargetInfo("pt2", ".pt2", "a package compiled ahead of time by PyTorch"),
 )
 
 

@@ -33,8 +33,9 @@ def create_backbone(name: str, image_size: int) -> VisionTransformer:
         raise UsageError(f"timm has no backbone {name!r}; try one of {known}")
     _check_tag(name)
     try:
-        # timm resizes the position embedding of models made for another size (test_vit: 160).
-        backbone = timm.create_model(name, pretrained=False, num_classes=0, img_size=image_size)
+        # timm resizes the position embedding of models made for another size (test_vit: 160). Views have one size:
+        # a model that takes any would resize it in each exported graph again, antialiased, which TensorRT refuses.
+        backbone = timm.create_model(name, pretrained=False, num_classes=0, img_size=image_size, dynamic_img_size=False)
     except (RuntimeError, ValueError, TypeError):  # other architectures take no img_size
         backbone = None
     if (

@@ -30,12 +30,27 @@ def test_list() -> None:
     lines = {line.split()[0]: line for line in done.stdout.splitlines()}
     assert list(lines) == ["onnx", "torchscript", "trt", "trt-rtx", "pt2"]
     assert lines["onnx"].endswith("available") and lines["torchscript"].endswith("available")
-    assert all("not in this release" in lines[name] for name in ("trt", "trt-rtx", "pt2"))
+    assert "not in this release" in lines["pt2"]
+    for name in ("trt", "trt-rtx"):
+        assert lines[name].endswith(("available", "tensorrt_rtx not installed: pip install 'glia[trt-rtx]'"))
 
 
-def test_a_missing_package_is_named() -> None:
-    info = TargetInfo("onnx", ".onnx", "", ("torch", "no_such_package"), True)
-    assert info.unavailable == "no_such_package not installed: pip install 'glia[export]'"
+@pytest.mark.parametrize(
+    ("packages", "instead", "reason"),
+    [
+        (("torch", "no_such_package"), None, "no_such_package not installed: pip install 'glia[export]'"),
+        (("torch", "tensorrt_rtx"), None, "tensorrt_rtx not installed: pip install 'glia[trt-rtx]'"),
+        (("onnx", "tensorrt_rtx"), None, "onnx, tensorrt_rtx not installed: pip install 'glia[export,trt-rtx]'"),
+        (("torch", "tensorrt_rtx"), "tensorrt", None),
+        (("onnx", "tensorrt_rtx"), "tensorrt", "onnx, tensorrt_rtx not installed: pip install 'glia[export,trt-rtx]'"),
+    ],
+)
+def test_missing_packages_are_named(
+    monkeypatch: pytest.MonkeyPatch, packages: tuple[str, ...], instead: str | None, reason: str | None
+) -> None:
+    monkeypatch.setattr("glia_export.targets.find_spec", lambda name: name if name in ("torch", "tensorrt") else None)
+    info = TargetInfo("trt", ".engine", "", packages, ("fp32",), instead)
+    assert info.unavailable == reason
 
 
 def test_the_targets_are_those_that_can_be_typed() -> None:
@@ -54,9 +69,14 @@ def test_version() -> None:
     [
         ([], "MODEL is missing; for example"),
         (["model.pt"], "--to is missing; for example"),
-        (["model.pt", "--to", "trt"], "--to trt is not in this release; see glia-export --list"),
+        (["model.pt", "--to", "pt2"], "--to pt2 is not in this release; see glia-export --list"),
         (["model.pt", "--to", "onnx"], "model.pt: no such file"),
         (["model.pt", "--to", "torchscript", "--precision", "fp16"], "fp32 only"),
+        (
+            ["model.pt", "--to", "onnx", "--precision", "bf16"],
+            "fp16-weights only; for bf16 export --to trt",
+        ),
+        (["model.pt", "--to", "onnx", "--max-batch", "8"], "--to onnx makes no engine: leave out"),
         (["model.pt", "--to", "onnx", "-o", "missing/m.onnx"], "missing/m.onnx: "),
     ],
 )

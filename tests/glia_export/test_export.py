@@ -79,7 +79,6 @@ def test_bad_checkpoints(tmp_path: Path, checkpoint: Path) -> None:
 @pytest.mark.parametrize(
     ("target", "precision", "reason"),
     [
-        ("trt", "fp32", "not in this release"),
         ("pt2", "fp32", "not in this release"),
         ("jpeg", "fp32", "no target is called 'jpeg'"),
         ("onnx", "int8", "precision 'int8'"),

@@ -58,8 +58,12 @@ def open_backend(artifact: Path, manifest: Manifest, device: str = "auto") -> tu
     fitting = [info for info in BACKENDS if info.target == manifest.target]
     if not fitting:
         known = ", ".join(info.target for info in BACKENDS)
+        made_for = ""
+        if (engine := manifest.engine) is not None:
+            gpus = ", ".join(engine.compute_capabilities)
+            made_for = f" ({engine.flavour} {engine.version} for compute capability {gpus})"
         raise BackendError(
-            f"{artifact}: this glia runs no {manifest.target} artifacts, only {known}; export to one of these"
+            f"{artifact}: this glia runs no {manifest.target} artifacts{made_for}, only {known}; export to one of these"
         )
     on_device = [info for info in fitting if device in ("auto", *info.devices)]
     if not on_device:
