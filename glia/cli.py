@@ -37,7 +37,13 @@ class Preset(str, Enum):
 def train(
     out: Annotated[Path, typer.Option(help="Folder of the run: checkpoints, metrics.csv, run.json.")],
     dataset: Annotated[str, typer.Option(help="What to train on; so far: synthetic.")] = "synthetic",
-    pictures: Annotated[int, typer.Option(min=1, help="Pictures to draw (synthetic); 24 samples each.")] = 1000,
+    pictures: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Pictures to draw (synthetic): 24 samples each (four distortions at five levels, and itself).",
+        ),
+    ] = 1000,
     validation_pictures: Annotated[int, typer.Option(min=1, help="The same, for validation.")] = 4,
     cache: Annotated[
         Path | None,
@@ -146,7 +152,13 @@ def evaluate(
     dataset: Annotated[
         str, typer.Option(help="Without --photos, the dataset to evaluate on; so far: synthetic.")
     ] = "synthetic",
-    pictures: Annotated[int, typer.Option(min=1, help="Pictures to draw (synthetic); 24 samples each.")] = 10,
+    pictures: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            help="Pictures to draw (synthetic): 24 samples each (four distortions at five levels, and itself).",
+        ),
+    ] = 10,
     cache: Annotated[Path | None, typer.Option(help="Keep rendered pictures here.")] = None,
     processes: Annotated[int, typer.Option(min=1, help="Processes that distort photographs.")] = 1,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
