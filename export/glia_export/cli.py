@@ -171,7 +171,8 @@ def _list_targets() -> None:
 
     for info in TARGETS:
         state = info.unavailable or "available"
-        typer.echo(f"{info.name:<12} {info.suffix:<8} {info.about}: {state}")
+        about = "; ".join(filter(None, (info.about, ", ".join(info.precisions))))
+        typer.echo(f"{info.name:<12} {info.suffix:<8} {about}: {state}")
 
 
 def _print_report(manifest: "Manifest", output: Path) -> None:

@@ -1,8 +1,8 @@
 """What a checkpoint can become, and whether it can be made here."""
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 
+from glia_runtime.backends import is_installed
 from glia_runtime.errors import MissingExtraError
 from glia_runtime.manifest import Precision, Target
 
@@ -44,8 +44,8 @@ class TargetInfo:
     @property
     def missing(self) -> tuple[str, ...]:
         """Those of `packages` that are not installed."""
-        missing = tuple(package for package in self.packages if find_spec(package) is None)
-        if self.instead and missing == self.packages[-1:] and find_spec(self.instead) is not None:
+        missing = tuple(package for package in self.packages if not is_installed(package))
+        if self.instead and missing == self.packages[-1:] and is_installed(self.instead):
             return ()
         return missing
 
@@ -75,15 +75,15 @@ TARGETS: tuple[TargetInfo, ...] = (
     TargetInfo(
         "onnx",
         ".onnx",
-        "one file for ONNX Runtime and other engines; fp32, fp16, fp16-weights",
+        "one file for ONNX Runtime and other engines",
         _ONNX_PACKAGES,
         ("fp32", "fp16", "fp16-weights"),
     ),
-    TargetInfo("torchscript", ".ts", "for C++ programs on libtorch; fp32", ("torch",), ("fp32",)),
+    TargetInfo("torchscript", ".ts", "for C++ programs on libtorch", ("torch",), ("fp32",)),
     TargetInfo(
         "trt",
         ".engine",
-        "a TensorRT engine for the GPU here, else a TensorRT-RTX one; fp32, fp16, bf16",
+        "a TensorRT engine for the GPU here, else a TensorRT-RTX one",
         (*_ONNX_PACKAGES, "tensorrt_rtx"),
         ("fp32", "fp16", "bf16"),
         instead="tensorrt",
@@ -91,7 +91,7 @@ TARGETS: tuple[TargetInfo, ...] = (
     TargetInfo(
         "trt-rtx",
         ".rtx",
-        "a TensorRT-RTX engine for RTX GPUs, built with or without one; fp32, fp16, bf16",
+        "a TensorRT-RTX engine for RTX GPUs, built with or without one",
         (*_ONNX_PACKAGES, "tensorrt_rtx"),
         ("fp32", "fp16", "bf16"),
     ),

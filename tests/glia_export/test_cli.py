@@ -48,7 +48,7 @@ def test_list() -> None:
 def test_missing_packages_are_named(
     monkeypatch: pytest.MonkeyPatch, packages: tuple[str, ...], instead: str | None, reason: str | None
 ) -> None:
-    monkeypatch.setattr("glia_export.targets.find_spec", lambda name: name if name in ("torch", "tensorrt") else None)
+    monkeypatch.setattr("glia_export.targets.is_installed", lambda name: name in ("torch", "tensorrt"))
     info = TargetInfo("trt", ".engine", "", packages, ("fp32",), instead)
     assert info.unavailable == reason
 

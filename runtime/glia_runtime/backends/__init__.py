@@ -19,6 +19,14 @@ if TYPE_CHECKING:
     from glia_runtime.manifest import Manifest, Target
 
 
+def is_installed(package: str) -> bool:
+    """Whether `package` can be found here; it is not imported."""
+    try:
+        return find_spec(package) is not None
+    except ValueError:  # sys.modules holds None or a stub for it
+        return False
+
+
 @dataclass(frozen=True)
 class BackendInfo:
     """A backend: what it runs, on which devices, and the package (with the extra that brings it) it needs."""
@@ -30,14 +38,6 @@ class BackendInfo:
     extra: str
     module: str
     cls: str
-
-    @property
-    def installed(self) -> bool:
-        """Whether its package can be found here."""
-        try:
-            return find_spec(self.package) is not None
-        except ValueError:  # sys.modules holds None or a stub for it
-            return False
 
 
 BACKENDS: tuple[BackendInfo, ...] = (
@@ -69,7 +69,7 @@ def open_backend(artifact: Path, manifest: Manifest, device: str = "auto") -> tu
     if not on_device:
         known = ", ".join(sorted({name for info in fitting for name in info.devices}))
         raise BackendError(f"device {device!r} cannot run {manifest.target} artifacts; choose one of: auto, {known}")
-    info = next((info for info in on_device if info.installed), None)
+    info = next((info for info in on_device if is_installed(info.package)), None)
     if info is None:
         raise MissingExtraError.for_package(on_device[0].package, on_device[0].extra, f"{artifact}:")
     chosen = info.devices[0] if device == "auto" else device
