@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from glia_runtime.command import errors_on_one_line
+from glia_runtime.command import Command, errors_on_one_line, print_version
 
 train_app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 eval_app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -33,7 +33,7 @@ class Preset(str, Enum):
     loda = "loda"
 
 
-@train_app.command()
+@train_app.command(cls=Command)
 def train(
     out: Annotated[Path, typer.Option(help="Folder of the run: checkpoints, metrics.csv, run.json.")],
     dataset: Annotated[str, typer.Option(help="What to train on; so far: synthetic.")] = "synthetic",
@@ -91,6 +91,10 @@ def train(
     workers: Annotated[int, typer.Option(min=0, help="Processes that prepare batches.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out after a stop or a kill.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=print_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
 ) -> None:
     """Train a quality model on top of a frozen backbone.
 
@@ -141,7 +145,7 @@ def train(
         run(config, out, cache, resume, Console(stderr=True))
 
 
-@eval_app.command()
+@eval_app.command(cls=Command)
 def evaluate(
     model: Annotated[str, typer.Argument(help="A checkpoint, an exported artifact, or: bundled.")],
     photos: Annotated[
@@ -162,6 +166,10 @@ def evaluate(
     cache: Annotated[Path | None, typer.Option(help="Keep rendered pictures here.")] = None,
     processes: Annotated[int, typer.Option(min=1, help="Processes that distort photographs.")] = 1,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=print_version, is_eager=True, help="Show the version and exit."),
+    ] = False,
 ) -> None:
     """Evaluate a model: SRCC and PLCC on a dataset, or how it ranks damaged photographs.
 

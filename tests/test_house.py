@@ -7,7 +7,7 @@ import sys
 import textwrap
 import zipfile
 from functools import cache
-from importlib.metadata import distribution, distributions, requires
+from importlib.metadata import distribution, distributions, requires, version
 from pathlib import Path
 
 import pytest
@@ -138,6 +138,17 @@ def test_every_command_has_help(command: str) -> None:
     assert done.returncode == 0, done.stderr
     assert "Usage" in done.stdout
     assert "\\b" not in done.stdout  # the mark for kept lines, which a raw docstring shows to the reader
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_says_its_version_and_what_is_wrong_on_one_line(command: str) -> None:
+    path = Path(sys.executable).with_name(command)
+    done = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, f"glia {version('glia')}\n")
+    done = subprocess.run([path, "--no-such-option"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line == f"{command}: No such option: --no-such-option (see {command} --help)"
 
 
 def test_modules_are_short() -> None:

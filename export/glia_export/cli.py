@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from glia_runtime.command import errors_on_one_line, print_version, say
+from glia_runtime.command import Command, errors_on_one_line, print_version, say
 from glia_runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Input(str, Enum):
     views = "views"
 
 
-@app.command()
+@app.command(cls=Command)
 def export(
     checkpoint: Annotated[
         Path | None,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
-from glia_runtime.command import errors_on_one_line, print_version, say
+from glia_runtime.command import Command, errors_on_one_line, print_version, say
 from glia_runtime.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ _SUFFIXES = {
 }
 
 
-@app.command()
+@app.command(cls=Command)
 def infer(
     images: Annotated[
         list[str] | None,

@@ -4,12 +4,16 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import typer
+from typer.core import TyperCommand
 
 from glia_runtime.errors import GliaError, MissingExtraError, one_line
 
 FAILED, INTERRUPTED = 2, 130
+
+_CommandUsageError: type[Exception] = typer.BadParameter.__mro__[1]  # of click, which newer typers hold inside
 
 
 def say(command: str, line: str) -> None:
@@ -28,6 +32,19 @@ def print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+class Command(TyperCommand):
+    """A command that says on one line, too, what is wrong with its options: ``@app.command(cls=Command)``."""
+
+    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> Any:
+        """Read the command line; exit with status 2 when it makes no sense."""
+        try:
+            return super().make_context(info_name, args, *rest, **extra)
+        except _CommandUsageError as error:
+            reason = str(error.format_message()).replace("Value error, ", "")  # type: ignore[attr-defined]
+            say(info_name or "glia", f"{reason.rstrip('.')} (see {info_name} --help)")
+            raise typer.Exit(FAILED) from error
+
+
 @contextmanager
 def errors_on_one_line(command: str, debug: bool) -> Iterator[None]:
     """Turn the error family into ``command: message`` and exit status 2, Ctrl-C into 130.
@@ -43,8 +60,8 @@ def errors_on_one_line(command: str, debug: bool) -> Iterator[None]:
             traceback.print_exc()
         say(command, str(error))
         raise typer.Exit(FAILED) from error
-    except KeyboardInterrupt:
-        say(command, "interrupted")
+    except KeyboardInterrupt as interrupt:  # whoever has something to say about it puts it there
+        say(command, "; ".join(("interrupted", *map(str, interrupt.args))))
         raise typer.Exit(INTERRUPTED) from None
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] in ("glia", "glia_export", "glia_runtime"):
