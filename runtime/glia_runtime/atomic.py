@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import secrets
 import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from glia_runtime.errors import OutputError
@@ -60,7 +61,15 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
                 raise _output_error(path, error) from error
             raise  # some other file, which the caller was reading
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # mostly renamed already; where it cannot be removed, what led here says why
+            temporary.unlink()
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what writers of `path` that were killed left beside it; only for who knows that no other is at work."""
+    target = path.resolve()
+    for leftover in target.parent.glob(f".{'[0-9a-f]' * 12}-{glob.escape(target.name)}"):
+        leftover.unlink(missing_ok=True)
 
 
 def _check_writable(path: Path, folder: Path, *, exists: bool) -> None:
