@@ -3,17 +3,18 @@
 import contextlib
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from glia_runtime.command import Command, errors_on_one_line, print_version, say
-from glia_runtime.errors import OutputError, UsageError
+from glia_runtime.errors import UsageError
 
 if TYPE_CHECKING:
+    from glia_runtime.output import Output
     from glia_runtime.scorer import Result, Scorer
 
 SCORED, SOME_FAILED = 0, 1  # 2 and 130 come from errors_on_one_line
@@ -27,7 +28,15 @@ class Format(str, Enum):
 
     csv = "csv"
     jsonl = "jsonl"
+    parquet = "parquet"
     table = "table"
+
+
+class Sort(str, Enum):
+    """Orders by quality."""
+
+    worst = "worst"
+    best = "best"
 
 
 _SUFFIXES = {
@@ -35,6 +44,7 @@ _SUFFIXES = {
     ".csv": Format.csv,
     ".jsonl": Format.jsonl,
     ".ndjson": Format.jsonl,
+    ".parquet": Format.parquet,
     ".txt": Format.table,
 }
 
@@ -43,8 +53,14 @@ _SUFFIXES = {
 def infer(
     images: Annotated[
         list[str] | None,
-        typer.Argument(metavar="IMAGES", help="Picture files; - reads paths from stdin, one a line."),
+        typer.Argument(
+            metavar="IMAGES",
+            help="Pictures, folders of pictures, patterns; - reads pictures' paths from stdin, one a line.",
+        ),
     ] = None,
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", help="Look into the folders of a folder too.")
+    ] = False,
     model: Annotated[
         str | None,
         typer.Option(help="Artifact made by glia-export. Default: $GLIA_MODEL, else the bundled model."),
@@ -55,80 +71,139 @@ def infer(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Write scores to this file, whole or not at all."),
+        typer.Option("--output", "-o", help="Write scores to this file, which appears when it is whole."),
     ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on with OUTPUT.part, which keeps the rows of a run that was stopped or killed."
+        ),
+    ] = False,
+    sort: Annotated[
+        Sort | None, typer.Option(help="Rows by quality, worst or best first, once all are scored.")
+    ] = None,
+    top: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Only the N worst pictures, or with --sort best the N best.")
+    ] = None,
+    below: Annotated[
+        float | None, typer.Option(metavar="T", help="Only pictures of a quality (0 worst, 100 best) below T.")
+    ] = None,
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast", help="Stop at the first picture that fails; --resume tries it again.")
+    ] = False,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Pictures in one run of the graph. Default: 8.")] = None,
     device: Annotated[str, typer.Option(help="auto or cpu.")] = "auto",
     self_test: Annotated[
         bool, typer.Option("--self-test", help="First check the artifact on this machine by its probe.")
     ] = False,
+    info: Annotated[
+        Path | None, typer.Option(metavar="MODEL", help="Check an artifact's hash, show its manifest, and exit.")
+    ] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     version: Annotated[
         bool,
         typer.Option("--version", callback=print_version, is_eager=True, help="Show the version and exit."),
     ] = False,
 ) -> None:
-    """Score pictures with an exported model: one score each, on standard output.
+    """Score pictures with an exported model: one row each, on standard output.
+
+    Columns: path, score (on the model's own scale), quality (the same from 0 to 100, higher is better), width, height,
+    error. Rows come in the order of the pictures; those of a folder are sorted by name.
 
     Errors go to standard error, one line each. Exit status: 0 all scored, 1 some pictures failed, 2 nothing
-    could start or the output could not be written.
+    could start or the output could not be written, 130 interrupted.
     """
+    failures = _Failures(fail_fast)
     with errors_on_one_line("glia-infer", debug):
-        status = _infer(images or [], model, format_, output, batch_size, device, self_test, debug)
-    raise typer.Exit(status)
+        from glia_runtime.output import is_complete, open_output
+        from glia_runtime.selection import Selection
+
+        if info is not None:
+            _show_info(info)
+        elif resume and output is not None and is_complete(output):
+            say("glia-infer", f"{output}: is complete; without --resume it is made anew")
+        elif images:
+            selection = Selection(sort.value if sort else None, top, below)
+            with open_output(output, _pick_format(format_, output).value, selection, resume) as target:
+                scorer = _open(model, device, self_test, debug)
+                target.begin(scorer.manifest)
+                _score(scorer, images, recursive, batch_size, target, failures)
+        elif self_test:
+            _open(model, device, self_test, debug)
+        else:
+            raise UsageError("no pictures given; name some files, or - to read paths from stdin (see --help)")
+    raise typer.Exit(SOME_FAILED if failures.number else SCORED)
 
 
-def _infer(
+class _Failures:
+    """Says what failed on standard error, and counts it."""
+
+    def __init__(self, fail_fast: bool) -> None:
+        self.number = 0
+        self._fail_fast = fail_fast
+
+    def add(self, line: str) -> None:
+        """Say `line`; with --fail-fast, end the run."""
+        self.number += 1
+        say("glia-infer", line)
+        if self._fail_fast:
+            raise typer.Exit(SOME_FAILED)
+
+
+def _open(model: str | None, device: str, self_test: bool, debug: bool) -> "Scorer":
+    from glia_runtime.scorer import Scorer
+
+    if not (model or os.environ.get("GLIA_MODEL")):
+        say("glia-infer", "using the bundled demonstration model (name another with --model or $GLIA_MODEL)")
+    scorer = Scorer.open(model, device)
+    if debug:
+        say("glia-infer", scorer.choice)
+    if self_test:
+        difference, tolerance = scorer.self_test(), scorer.manifest.probe.tolerance
+        say("glia-infer", f"self-test passed: largest difference {difference:.3g}, tolerance {tolerance:.3g}")
+    return scorer
+
+
+def _score(
+    scorer: "Scorer",
     images: list[str],
-    model: str | None,
-    format_: Format | None,
-    output: Path | None,
+    recursive: bool,
     batch_size: int | None,
-    device: str,
-    self_test: bool,
-    debug: bool,
-) -> int:
-    if not images and not self_test:
-        raise UsageError("no pictures given; name some files, or - to read paths from stdin (see --help)")
-    format_ = _pick_format(format_, output)
-    with _open_output(output) as stream:
-        from glia_runtime.scorer import Scorer
+    target: "Output",
+    failures: _Failures,
+) -> None:
+    from glia_runtime.listing import STDIN, find_pictures
+    from glia_runtime.progress import progress
 
-        if not (model or os.environ.get("GLIA_MODEL")):
-            _say("using the bundled demonstration model (name another with --model or $GLIA_MODEL)")
-        scorer = Scorer.open(model, device)
-        if debug:
-            _say(scorer.choice)
-        if self_test:
-            difference, tolerance = scorer.self_test(), scorer.manifest.probe.tolerance
-            _say(f"self-test passed: largest difference {difference:.3g}, tolerance {tolerance:.3g}")
-        return _write_results(scorer, images, batch_size, format_, stream) if images else SCORED
+    if target.done:
+        say("glia-infer", f"going on after {target.done:,} pictures")
+    failures.number += target.failed
+
+    def checked(results: Iterator["Result"]) -> Iterator["Result"]:
+        for result in results:
+            if result.error is not None:
+                failures.add(result.error)
+            yield result
+
+    def everything() -> Iterator[str]:
+        return find_pictures(images, recursive, complain=lambda line: None)
+
+    paths = target.without_done(find_pictures(images, recursive, complain=failures.add))
+    with contextlib.closing(scorer.stream(paths, batch_size=batch_size)) as results:
+        if target.scrolls:
+            target.take(checked(results))
+            return
+        with progress(checked(results), target.done, target.failed, None if STDIN in images else everything) as shown:
+            target.take(shown)
 
 
-def _write_results(
-    scorer: "Scorer", images: list[str], batch_size: int | None, format_: Format, stream: BinaryIO
-) -> int:
-    from glia_runtime.writers import WRITERS
+def _show_info(artifact: Path) -> None:
+    from glia_runtime.info import info_text
+    from glia_runtime.output import stdout
 
-    writer = WRITERS[format_.value](stream, scorer.manifest.score_scale)
-    failed = False
-    results = scorer.stream(_paths(images), batch_size=batch_size)
-    total = None if "-" in images else len(images)
-    # Rows that scroll by on the terminal show the progress themselves, and a bar would be drawn over them; only the
-    # table comes in blocks and makes room for itself.
-    quiet = stream.isatty() and format_ is not Format.table
-    try:
-        with contextlib.closing(results), _progress(results, total, quiet) as shown:
-            writer.begin()
-            for result in shown:
-                if result.error is not None:
-                    failed = True
-                    _say(result.error)
-                writer.write(result)
-        writer.end()
-    except BrokenPipeError:  # the reader (head, less) has seen enough
-        _discard_stdout()
-    return SOME_FAILED if failed else SCORED
+    with stdout() as stream:
+        stream.write(info_text(artifact, stream.isatty()).encode("utf-8", "surrogateescape"))
+        stream.flush()
 
 
 def _pick_format(format_: Format | None, output: Path | None) -> Format:
@@ -143,58 +218,3 @@ def _pick_format(format_: Format | None, output: Path | None) -> Format:
         raise UsageError(
             f"{output}: no format goes with {output.suffix}; add --format, or use one of {known}"
         ) from None
-
-
-@contextlib.contextmanager
-def _open_output(output: Path | None) -> Iterator[BinaryIO]:
-    if output is None:
-        if sys.stdout is None:
-            raise OutputError("standard output is closed; open it or use --output FILE")
-        try:
-            yield sys.stdout.buffer
-        except OSError as error:
-            _discard_stdout()
-            raise OutputError(
-                f"standard output cannot be written ({error.strerror}); free some space or use --output FILE"
-            ) from error
-        return
-    from glia_runtime.atomic import atomic_write
-
-    with atomic_write(output) as temporary, temporary.open("wb") as stream:
-        yield stream
-
-
-def _paths(images: Iterable[str]) -> Iterator[str]:
-    for image in images:
-        if image != "-":
-            yield image
-            continue
-        if sys.stdin is None:
-            raise UsageError("standard input is closed, so - names no paths")
-        for line in sys.stdin.buffer:
-            if path := line.rstrip(b"\r\n"):
-                yield os.fsdecode(path)
-
-
-@contextlib.contextmanager
-def _progress(results: Iterator["Result"], total: int | None, quiet: bool) -> Iterator[Iterator["Result"]]:
-    """A progress bar on standard error when that is a terminal, else nothing."""
-    if quiet or sys.stderr is None or not sys.stderr.isatty() or (total is not None and total < 2):
-        yield results
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("scoring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        yield iter(progress.track(results, total=total))
-
-
-def _say(line: str) -> None:
-    say("glia-infer", line)
-
-
-def _discard_stdout() -> None:
-    """Point descriptor 1 at nothing, so that Python's own flush at exit does not fail on it again."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

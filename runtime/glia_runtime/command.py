@@ -40,7 +40,8 @@ class Command(TyperCommand):
         try:
             return super().make_context(info_name, args, *rest, **extra)
         except _CommandUsageError as error:
-            reason = str(error.format_message()).replace("Value error, ", "")  # type: ignore[attr-defined]
+            words = str(error.format_message())  # type: ignore[attr-defined]
+            reason = words.replace("Value error, ", "")  # pydantic says so where a choice is none of those offered
             say(info_name or "glia", f"{reason.rstrip('.')} (see {info_name} --help)")
             raise typer.Exit(FAILED) from error
 

@@ -1,18 +1,20 @@
-"""The output formats of ``glia-infer``: CSV, JSON Lines and a table. One result, one row, in the order they
+"""The output formats of ``glia-infer``: CSV, JSON Lines, Parquet and a table. One result, one row, in the order they
 came.
 """
 
 from __future__ import annotations
 
-import csv
 import io
 import json
+import os
 from abc import ABC, abstractmethod
-from typing import BinaryIO
+from collections.abc import Iterable
+from importlib import import_module
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from glia_runtime.errors import one_line
+from glia_runtime.errors import MissingExtraError, one_line
 from glia_runtime.manifest import ScoreScale
 from glia_runtime.scorer import Result
 
@@ -35,45 +37,82 @@ class Writer(ABC):
     def end(self) -> None:  # noqa: B027
         """Write what comes after the last row."""
 
-    def _emit(self, text: str) -> None:
+    def _emit(self, text: str | bytes) -> None:
         # Whole rows at once, flushed, so that a reader sees each as it comes and an interrupt leaves no half
         # row.
-        self._stream.write(text.encode("utf-8", "surrogateescape"))
+        self._stream.write(text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape"))
         self._stream.flush()
 
 
 class CsvWriter(Writer):
-    """Columns path, score, error; quoted as RFC 4180 wants; undecodable bytes of a name stand as they are."""
+    """Columns path, score, quality, width, height, error; quoted as RFC 4180 wants; what is absent is an empty field.
+
+    Undecodable bytes of a name stand as they are.
+    """
+
+    COLUMNS = ("path", "score", "quality", "width", "height", "error")
 
     def begin(self) -> None:
         """Write the header."""
-        self._row("path", "score", "error")
+        self._row(self.COLUMNS)
 
     def write(self, result: Result) -> None:
-        """Write one row; an absent score or error is an empty field."""
-        score = "" if result.score is None else shortest(result.score)
-        self._row(result.path, score, result.error or "")
+        """Write one row."""
+        row = _row(result)
+        self._row("" if row[column] is None else str(row[column]) for column in self.COLUMNS)
 
-    def _row(self, *cells: str) -> None:
-        text = io.StringIO(newline="")
-        csv.writer(text, lineterminator="\n").writerow(cells)
-        self._emit(text.getvalue())
+    def _row(self, cells: Iterable[str]) -> None:
+        self._emit(",".join(map(_quoted, cells)) + "\n")
 
 
 class JsonlWriter(Writer):
-    """One object a line with the keys path, score, error, the last two null where absent."""
+    """One object a line with the keys path, score, error, quality, width, height, null where absent."""
 
     def write(self, result: Result) -> None:
         """Write one object."""
-        row = {
-            "path": result.path,
-            "score": None if result.score is None else float(shortest(result.score)),
-            "error": result.error,
-        }
-        text = json.dumps(row, ensure_ascii=False, allow_nan=False)
-        if not _is_utf8(text):  # JSON must be; undecodable bytes become \udcXX, as Python reads them back
-            text = json.dumps(row, allow_nan=False)
-        self._emit(text + "\n")
+        self._emit(json_line(result))
+
+
+class ParquetWriter(Writer):
+    r"""Columns as in CSV; `BLOCK` rows make a row group, and no more are kept.
+
+    Parquet has text only: bytes of a name that are not UTF-8 become ``\xff`` and the like.
+    """
+
+    BLOCK = 1 << 16
+
+    @classmethod
+    def check(cls) -> None:
+        """Raise `MissingExtraError` unless pyarrow can be imported: asked for before hours of scoring."""
+        try:
+            import_module("pyarrow.parquet")
+        except ModuleNotFoundError as error:
+            raise MissingExtraError.for_package("pyarrow", "parquet", "Parquet output") from error
+
+    def begin(self) -> None:
+        """Start with no rows."""
+        self._arrow: Any = import_module("pyarrow")
+        integer, real, text = self._arrow.int32(), self._arrow.float32(), self._arrow.string()
+        types = {"path": text, "score": real, "quality": real, "width": integer, "height": integer, "error": text}
+        self._schema = self._arrow.schema([(column, types[column]) for column in CsvWriter.COLUMNS])
+        self._file = import_module("pyarrow.parquet").ParquetWriter(self._stream, self._schema)
+        self._rows: list[dict[str, Any]] = []
+
+    def write(self, result: Result) -> None:
+        """Write a row group when this row fills it."""
+        self._rows.append({name: _text(cell) for name, cell in _row(result).items()})
+        if len(self._rows) == self.BLOCK:
+            self._write_group()
+
+    def end(self) -> None:
+        """Write the last row group and the footer."""
+        self._write_group()
+        self._file.close()
+
+    def _write_group(self) -> None:
+        if self._rows:
+            self._file.write_table(self._arrow.Table.from_pylist(self._rows, self._schema))
+        self._rows.clear()
 
 
 class TableWriter(Writer):
@@ -86,15 +125,17 @@ class TableWriter(Writer):
 
     def begin(self) -> None:
         """Start with no rows."""
-        self._rows: list[tuple[str, str]] = []
+        self._rows: list[tuple[str, ...]] = []
         self._headed = False
-        self._name_width = len("picture")
-        cells = ["failed", _four_digits(self._scale.minimum), _four_digits(self._scale.maximum)]
-        self._score_width = max(map(len, cells))
+        scores = ("failed", _four_digits(self._scale.minimum), _four_digits(self._scale.maximum))
+        self._widths = [len("picture"), max(map(len, scores)), len("quality"), len("0000x0000")]
 
     def write(self, result: Result) -> None:
         """Draw what was kept when this row fills a block."""
-        self._rows.append((_displayable(result.path), "" if result.score is None else _four_digits(result.score)))
+        score = "" if result.score is None else _four_digits(result.score)
+        quality = "" if result.quality is None else f"{result.quality:.1f}"
+        size = f"{result.width}x{result.height}" if result.width else ""
+        self._rows.append((_displayable(result.path), score, quality, size))
         if len(self._rows) == self.BLOCK:
             self._draw()
 
@@ -120,15 +161,17 @@ class TableWriter(Writer):
             console = Console(file=text, force_terminal=True)
         else:
             console = Console(file=text, width=120, color_system=None)
-        self._name_width = max(self._name_width, *(cell_len(name) for name, _ in self._rows))
-        self._score_width = max(self._score_width, *(len(score) for _, score in self._rows))
+        columns = zip(*self._rows, strict=True)
+        self._widths = [max(width, *map(cell_len, cells)) for width, cells in zip(self._widths, columns, strict=True)]
+        name_width, *widths = self._widths
         # what the box and its padding leave
-        room = max(1, console.width - self._score_width - 7)
+        room = max(1, console.width - sum(widths) - 13)
         table = Table(box=SIMPLE_HEAD, show_header=not self._headed)
-        table.add_column("picture", overflow="fold", width=min(self._name_width, room))
-        table.add_column("score", justify="right", no_wrap=True, width=self._score_width)
-        for name, score in self._rows:
-            table.add_row(Text(name), score or Text("failed", style="red"))
+        table.add_column("picture", overflow="fold", width=min(name_width, room))
+        for heading, width in zip(("score", "quality", "size"), widths, strict=True):
+            table.add_column(heading, justify="right", no_wrap=True, width=width)
+        for name, score, *rest in self._rows:
+            table.add_row(Text(name), score or Text("failed", style="red"), *rest)
         console.print(table)
         lines = [line.rstrip() for line in text.getvalue().splitlines()]
         # A progress bar may stand on the line; the next one is drawn below these rows.
@@ -138,12 +181,48 @@ class TableWriter(Writer):
         self._rows.clear()
 
 
-WRITERS: dict[str, type[Writer]] = {"csv": CsvWriter, "jsonl": JsonlWriter, "table": TableWriter}
+WRITERS: dict[str, type[Writer]] = {
+    "csv": CsvWriter,
+    "jsonl": JsonlWriter,
+    "parquet": ParquetWriter,
+    "table": TableWriter,
+}
 
 
-def shortest(score: float) -> str:
-    """The shortest decimal number that is this float32 and no other; valid in CSV and JSON."""
-    return str(np.float32(score))
+def json_line(result: Result) -> bytes:
+    """A result as one line of JSON, which `json.loads` turns back into the fields of one."""
+    row = _row(result)
+    try:
+        return json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    except UnicodeEncodeError:  # JSON is UTF-8; undecodable bytes become \udcXX, as Python reads them back
+        return json.dumps(row, allow_nan=False).encode() + b"\n"
+
+
+def shortest(score: float) -> float:
+    """The shortest decimal number that is this float32 and no other."""
+    return float(str(np.float32(score)))
+
+
+def _row(result: Result) -> dict[str, Any]:
+    """The fields of a result by name, in their order, numbers as short as float32 allows."""
+    return {
+        "path": result.path,
+        "score": None if result.score is None else shortest(result.score),
+        "error": result.error,
+        "quality": None if result.quality is None else shortest(result.quality),
+        "width": result.width,
+        "height": result.height,
+    }
+
+
+def _quoted(cell: str) -> str:
+    # The csv module leaves a lone carriage return bare unless its own lines end in one (Python 3.11), and no reader
+    # takes it for part of a name then.
+    return '"' + cell.replace('"', '""') + '"' if any(sign in cell for sign in '",\r\n') else cell
+
+
+def _text(cell: Any) -> Any:
+    return os.fsencode(cell).decode("utf-8", "backslashreplace") if isinstance(cell, str) else cell
 
 
 def _four_digits(score: float) -> str:
@@ -153,11 +232,3 @@ def _four_digits(score: float) -> str:
 def _displayable(path: str) -> str:
     """`path` without control characters (a terminal would obey them) and undecodable bytes."""
     return one_line(path).encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True

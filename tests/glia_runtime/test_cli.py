@@ -6,10 +6,10 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +25,8 @@ from tests.glia_runtime import artifacts
 from tests.glia_runtime.artifacts import expected_score
 
 COMMAND = [sys.executable, "-c", "from glia_runtime.cli import app; app(prog_name='glia-infer')"]
+
+HEADER = b"path,score,quality,width,height,error\n"
 
 
 def infer(*arguments: str | bytes | Path, **options: Any) -> subprocess.CompletedProcess[bytes]:
@@ -45,24 +47,29 @@ def test_csv_when_piped(views_artifact: Path, pictures: list[Path]) -> None:
     assert result.returncode == 0
     assert result.stderr == b""
     rows = csv_rows(result.stdout)
-    assert list(rows[0]) == ["path", "score", "error"]
+    assert list(rows[0]) == ["path", "score", "quality", "width", "height", "error"]
     assert [row["path"] for row in rows] == [str(path) for path in pictures]
     scores = [float(row["score"]) for row in rows]
     # see test_scorer.CLOSE
     expected = [expected_score(decode(path), "views") for path in pictures]
     np.testing.assert_allclose(scores, expected, atol=1e-5, rtol=0)
     assert {row["error"] for row in rows} == {""}
+    np.testing.assert_allclose([float(row["quality"]) for row in rows], 100 * np.array(scores), rtol=1e-5)
+    sizes = [decode(path).shape[1::-1] for path in pictures]
+    assert [(int(row["width"]), int(row["height"])) for row in rows] == sizes
 
 
 def test_one_line_for_each_problem(image_artifact: Path, pictures: list[Path], tmp_path: Path) -> None:
     text = tmp_path / "text.jpg"
     text.write_text("hello")
     missing = tmp_path / "missing.jpg"
-    arguments = [pictures[0], missing, text, tmp_path, pictures[1]]
+    pipe = tmp_path / "pipe.jpg"
+    os.mkfifo(pipe)
+    arguments = [pictures[0], missing, text, pipe, pictures[1]]
     result = infer("--model", image_artifact, "--format", "jsonl", *arguments)
     assert result.returncode == 1
     rows = [json.loads(line) for line in result.stdout.splitlines()]
-    assert [set(row) for row in rows] == [{"path", "score", "error"}] * 5
+    assert [list(row) for row in rows] == [["path", "score", "error", "quality", "width", "height"]] * 5
     assert [row["path"] for row in rows] == [str(path) for path in arguments]
     assert [row["score"] is None for row in rows] == [False, True, True, True, False]
     assert [row["error"] is None for row in rows] == [True, False, False, False, True]
@@ -89,13 +96,11 @@ def test_table_on_request(views_artifact: Path, pictures: list[Path], tmp_path: 
     assert "scores from 0 to 1, higher is better (none)" in text
 
 
-@pytest.mark.skipif(not hasattr(os, "openpty"), reason="no pseudo-terminals here")
-def test_table_and_progress_on_a_terminal(views_artifact: Path, pictures: list[Path]) -> None:
+def shown_on_a_terminal(*arguments: str | Path, status: int) -> str:
+    """All that a run writes to a terminal, escapes of colour taken out."""
     main, terminal = os.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "200"}
-    process = subprocess.Popen(
-        [*COMMAND, "--model", views_artifact, *pictures], stdout=terminal, stderr=terminal, env=environment
-    )
+    process = subprocess.Popen([*COMMAND, *arguments], stdout=terminal, stderr=terminal, env=environment)
     os.close(terminal)
     shown = b""
     try:
@@ -103,12 +108,32 @@ def test_table_and_progress_on_a_terminal(views_artifact: Path, pictures: list[P
             shown += data
     except OSError:  # the terminal closes with the process
         pass
-    assert process.wait(timeout=600) == 0
+    assert process.wait(timeout=600) == status
     os.close(main)
-    assert b"scoring" in shown
-    assert b"picture" in shown
-    assert b"0.png" in shown
-    assert b"path,score" not in shown
+    return re.sub(r"\x1b\[[\d;]*m", "", shown.decode())
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="no pseudo-terminals here")
+def test_table_and_progress_on_a_terminal(views_artifact: Path, pictures: list[Path]) -> None:
+    shown = shown_on_a_terminal("--model", views_artifact, pictures[0].parent, "missing.jpg", status=1)
+    assert re.search(r"scoring \S+ +6/6 [\d.]+/s, 0:00:00 left 1 failed", shown)
+    assert re.search(r"picture +score +quality +size", shown)
+    assert re.search(r"0\.png +[\d.]+ +[\d.]+ +320x240", shown)
+    assert "path,score" not in shown
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="no pseudo-terminals here")
+def test_rows_on_a_terminal_are_progress_enough(views_artifact: Path, pictures: list[Path]) -> None:
+    shown = shown_on_a_terminal("--model", views_artifact, *pictures, "--format", "csv", status=0)
+    assert "scoring" not in shown
+    assert shown.count("\n") == 1 + len(pictures)
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="no pseudo-terminals here")
+def test_info_on_a_terminal(views_artifact: Path) -> None:
+    shown = shown_on_a_terminal("--info", views_artifact, status=0)
+    assert re.search(r"^ *scores +0 to 1, higher is better \(none\)", shown, re.MULTILINE)
+    assert re.search(r"SHA-256 +[0-9a-f]{64} \(verified\)", shown)
 
 
 # Where paths come from
@@ -123,7 +148,7 @@ def test_paths_from_stdin(views_artifact: Path, pictures: list[Path]) -> None:
 
 def test_no_paths_on_stdin(views_artifact: Path) -> None:
     result = infer("--model", views_artifact, "-", input=b"")
-    assert (result.returncode, result.stdout, result.stderr) == (0, b"path,score,error\n", b"")
+    assert (result.returncode, result.stdout, result.stderr) == (0, HEADER, b"")
 
 
 @pytest.mark.parametrize("format_", ["csv", "jsonl", "table"])
@@ -183,17 +208,20 @@ def test_output_is_written_when_some_pictures_fail(views_artifact: Path, picture
         ("scores.xlsx", "no format goes with .xlsx"),
         ("missing/scores.csv", "does not exist; create it first"),
         (".", "is a directory"),
+        ("x" * 252 + ".csv", "File name too long"),
+        ("x" * 251, "File name too long"),
         ("/dev/full", "No space left on device"),
     ],
 )
 def test_output_that_cannot_be_written(
     views_artifact: Path, pictures: list[Path], tmp_path: Path, output: str, reason: str
 ) -> None:
-    result = infer("--model", views_artifact, "--output", output, pictures[0], cwd=tmp_path)
-    assert result.returncode == 2
-    assert len(lines(result)) == 1
-    assert reason in lines(result)[0]
-    assert list(tmp_path.iterdir()) == []
+    for resume in ([], ["--resume"])[: 1 if output.startswith("/dev") else 2]:
+        result = infer("--model", views_artifact, "--output", output, *resume, pictures[0], cwd=tmp_path)
+        assert result.returncode == 2
+        assert len(lines(result)) == 1
+        assert reason in lines(result)[0]
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_standard_output_that_is_full_or_closed(views_artifact: Path, pictures: list[Path]) -> None:
@@ -230,7 +258,7 @@ def test_a_reader_that_stops_reading(views_artifact: Path, pictures: list[Path])
     )
     assert process.stdout is not None
     assert process.stderr is not None
-    assert process.stdout.readline() == b"path,score,error\n"
+    assert process.stdout.readline() == HEADER
     process.stdout.close()
     assert process.wait(timeout=600) == 0
     assert process.stderr.read() == b""
@@ -240,15 +268,27 @@ def test_a_reader_that_stops_reading(views_artifact: Path, pictures: list[Path])
 # Models
 
 
-def test_usage_errors(views_artifact: Path, pictures: list[Path]) -> None:
-    assert lines(infer()) == [
-        "glia-infer: no pictures given; name some files, or - to read paths from stdin (see --help)"
-    ]
-    for arguments in [[], ["--batch-size", "0", "a"], ["--format", "xml", "a"], ["--nothing"]]:
-        assert infer(*arguments).returncode == 2
-    result = infer("--model", views_artifact, "--device", "cuda", pictures[0])
-    assert result.returncode == 2
-    assert lines(result) == ["glia-infer: device 'cuda' cannot run onnx artifacts; choose one of: auto, cpu"]
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ([], "no pictures given; name some files, or - to read paths from stdin"),
+        (["--batch-size", "0", "a"], "Invalid value for '--batch-size'"),
+        (["--format", "xml", "a"], "Invalid value for '--format': 'xml' is not one of"),
+        (["--top", "0", "a"], "Invalid value for '--top'"),
+        (["--nothing"], "No such option: --nothing"),
+        (["--output"], "Option '--output' requires an argument"),
+        (["--resume", "a"], "--resume needs --output FILE"),
+        (["--resume", "--output", "/dev/null", "a"], "--resume needs --output FILE"),
+        (["--format", "parquet", "a"], "parquet ends with an index of its parts, so it needs --output FILE"),
+        (["--device", "cuda", "a"], "device 'cuda' cannot run onnx artifacts; choose one of: auto, cpu"),
+        (["--info", "none.onnx"], "none.onnx: no such artifact"),
+    ],
+)
+def test_usage_errors(views_artifact: Path, arguments: list[str], reason: str) -> None:
+    result = infer("--model", views_artifact, *arguments)
+    assert (result.returncode, result.stdout) == (2, b"")
+    (line,) = lines(result)
+    assert line.startswith(f"glia-infer: {reason}")
 
 
 def test_model_errors(tmp_path: Path, pictures: list[Path]) -> None:
@@ -325,31 +365,23 @@ def test_batch_size_does_not_change_scores(image_artifact: Path, pictures: list[
 # Interruption
 
 
-@pytest.mark.parametrize("to_file", [False, True])
-def test_ctrl_c(views_artifact: Path, pictures: list[Path], tmp_path: Path, to_file: bool) -> None:
-    """Interrupted while it waits for more paths: one line, status 130, no half-written file."""
-    output = tmp_path / "scores.csv"
-    arguments = ["--self-test", "--model", str(views_artifact), "-", *(["-o", str(output)] if to_file else [])]
+def test_ctrl_c(views_artifact: Path, pictures: list[Path]) -> None:
+    """Interrupted while it waits for more paths: one line, status 130."""
     process = subprocess.Popen(
-        [*COMMAND, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*COMMAND, "--model", str(views_artifact), "-"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdin.write(b"".join(os.fsencode(path) + b"\n" for path in pictures * 20))
     process.stdin.flush()
-    assert b"self-test passed" in process.stderr.readline()
-    if to_file:
-        deadline = time.monotonic() + 300
-        while not list(tmp_path.iterdir()) and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert len(list(tmp_path.iterdir())) == 1  # the temporary file
-    else:
-        assert process.stdout.readline() == b"path,score,error\n"
+    assert process.stdout.readline() == HEADER
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=600) == 130
     assert process.stderr.read() == b"glia-infer: interrupted\n"
-    assert list(tmp_path.iterdir()) == []
     rest = process.stdout.read()
     assert rest == b"" or rest.endswith(b"\n")
     for stream in (process.stdin, process.stdout, process.stderr):

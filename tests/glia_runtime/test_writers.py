@@ -21,7 +21,7 @@ class Terminal(io.BytesIO):
 
 
 def scored(count: int, name: str = "folder/{:04}.jpg") -> list[Result]:
-    return [Result(name.format(index), index / 7, None) for index in range(count)]
+    return [Result(name.format(index), index / 7, None, index / 7, 640 + index, 480) for index in range(count)]
 
 
 def table(results: list[Result], stream: io.BytesIO | None = None) -> list[str]:
@@ -49,10 +49,10 @@ def test_blocks_make_one_table(monkeypatch: pytest.MonkeyPatch) -> None:
     # the scores grow from 0.0000 to 57.0000, the failed one stands in a block of its own
     results = [*scored(400), Result("missing.jpg", None, "missing.jpg: no such file")]
     lines = table(results)
-    assert lines[0].split() == ["picture", "score"]
+    assert lines[0].split() == ["picture", "score", "quality", "size"]
     assert set(lines[1].strip()) == {"\u2500"}
     assert [line.split()[0] for line in lines[2:-1]] == [result.path for result in results]
-    assert len({len(line) for line in lines[2:-1]} | {len(lines[0])}) == 1  # the scores end in one column
+    assert len({len(line) for line in lines[2:-2]} | {len(lines[0])}) == 1  # the sizes end in one column
     assert lines[-2].endswith("failed")
     assert lines[-1] == CAPTION
     monkeypatch.setattr(TableWriter, "BLOCK", 1000)
@@ -61,15 +61,15 @@ def test_blocks_make_one_table(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_column_grows_and_stays() -> None:
     long = "a-much-longer-folder/picture.jpg"
-    lines = table([*scored(50), Result(long, 1e6, None), *scored(60)])
+    lines = table([*scored(50), Result(long, 1e6, None, 100.0, 1, 1), *scored(60)])
     first, later = lines[2:52], lines[52:-1]
     assert len({len(line) for line in first}) == 1
     assert len({len(line) for line in later}) == 1
-    assert later[0].split() == [long, "1000000.0000"]
+    assert later[0].split() == [long, "1000000.0000", "100.0", "1x1"]
     assert len(lines) == 2 + 50 + 1 + 60 + 1
 
 
-@pytest.mark.parametrize("columns", [12, 40, 80])
+@pytest.mark.parametrize("columns", [12, 60, 80])
 def test_names_fold_where_the_terminal_ends(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setenv("TERM", "xterm")
@@ -77,10 +77,10 @@ def test_names_fold_where_the_terminal_ends(columns: int, monkeypatch: pytest.Mo
     results = [*scored(50), *scored(2, name)]
     lines = [re.sub(r"\r|\x1b\[[\d;]*[mK]", "", line) for line in table(results, Terminal())[:-1]]
     assert max(map(len, lines)) <= columns
-    if columns >= 40:  # 12 columns have no room for a score
+    if columns > 12:  # which have no room for the numbers
         rows = [line.split() for line in lines[2:]]
         assert "".join(row[0] for row in rows) == "".join(result.path for result in results)
-        assert [row[1] for row in rows if len(row) == 2] == [f"{result.score:.4f}" for result in results]
+        assert [row[1] for row in rows if len(row) == 4] == [f"{result.score:.4f}" for result in results]
 
 
 def test_a_block_replaces_the_progress_bar_on_its_line(monkeypatch: pytest.MonkeyPatch) -> None:

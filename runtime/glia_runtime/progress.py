@@ -1,0 +1,84 @@
+"""One line on a terminal while a long run goes on: how many, how fast, how long still, and what failed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from threading import Event, Thread
+from time import monotonic
+
+from glia_runtime.scorer import Result
+
+
+@contextmanager
+def progress(
+    results: Iterable[Result], done: int, failed: int, everything: Callable[[], Iterator[str]] | None
+) -> Iterator[Iterator[Result]]:
+    """Yield an iterator over `results` that draws the line on standard error, where that is a terminal.
+
+    Args:
+        results: as they come.
+        done: results of an earlier run, which stand at the start of the line.
+        failed: those of them that failed.
+        everything: lists all pictures, from which the remaining time follows; they are counted beside the run, so that
+            it starts at once. None where the list cannot be read twice.
+    """
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield iter(results)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    columns = (
+        TextColumn("scoring"),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[pace]}"),
+        TextColumn("{task.fields[failures]}", style="red"),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as line:
+        task = line.add_task("", total=None, completed=done, pace="", failures=_failures(failed))
+
+        def follow() -> Iterator[Result]:
+            start = monotonic()
+            bad = failed
+            for number, result in enumerate(results, start=1):
+                yield result
+                bad += result.error is not None
+                line.update(
+                    task,
+                    completed=done + number,
+                    pace=_pace(number, monotonic() - start, line.tasks[0].total, done),
+                    failures=_failures(bad),
+                )
+
+        stopped = Event()
+        if everything is not None:
+            Thread(target=lambda: line.update(task, total=_count(everything(), stopped)), daemon=True).start()
+        try:
+            yield follow()
+        finally:
+            stopped.set()
+
+
+def _pace(number: int, seconds: float, total: float | None, done: int) -> str:
+    """Pictures a second since the start, and how long the rest takes at that rate."""
+    rate = number / max(seconds, 1e-9)
+    if total is None:
+        return f"{rate:.1f}/s"
+    return f"{rate:.1f}/s, {timedelta(seconds=round(max(total - done - number, 0) / rate))} left"
+
+
+def _failures(number: int) -> str:
+    return f"{number:,} failed" if number else ""
+
+
+def _count(paths: Iterable[str], stopped: Event) -> int | None:
+    number = 0
+    for _ in paths:
+        number += 1
+        if stopped.is_set():
+            return None
+    return number
