@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -83,57 +82,6 @@ def test_json_scores_are_exact(views_artifact: Path, pictures: list[Path]) -> No
     result = infer("--model", views_artifact, "--format", "jsonl", *pictures)
     written = [np.float32(json.loads(line)["score"]) for line in result.stdout.splitlines()]
     assert written == [np.float32(item.score) for item in Scorer.open(views_artifact).stream(pictures)]
-
-
-def test_table_on_request(views_artifact: Path, pictures: list[Path], tmp_path: Path) -> None:
-    odd = tmp_path / "[bold]\x1b[31m.png"
-    odd.write_bytes(pictures[0].read_bytes())
-    result = infer("--model", views_artifact, "--format", "table", odd, tmp_path / "missing.png")
-    text = result.stdout.decode()
-    assert "[bold]\\x1b[31m.png" in text
-    assert "\x1b" not in text
-    assert "failed" in text
-    assert "scores from 0 to 1, higher is better (none)" in text
-
-
-def shown_on_a_terminal(*arguments: str | Path, status: int) -> str:
-    """All that a run writes to a terminal, escapes of colour taken out."""
-    main, terminal = os.openpty()
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "200"}
-    process = subprocess.Popen([*COMMAND, *arguments], stdout=terminal, stderr=terminal, env=environment)
-    os.close(terminal)
-    shown = b""
-    try:
-        while data := os.read(main, 65536):
-            shown += data
-    except OSError:  # the terminal closes with the process
-        pass
-    assert process.wait(timeout=600) == status
-    os.close(main)
-    return re.sub(r"\x1b\[[\d;]*m", "", shown.decode())
-
-
-@pytest.mark.skipif(not hasattr(os, "openpty"), reason="no pseudo-terminals here")
-def test_table_and_progress_on_a_terminal(views_artifact: Path, pictures: list[Path]) -> None:
-    shown = shown_on_a_terminal("--model", views_artifact, pictures[0].parent, "missing.jpg", status=1)
-    assert re.search(r"scoring \S+ +6/6 [\d.]+/s, 0:00:00 left 1 failed", shown)
-    assert re.search(r"picture +score +quality +size", shown)
-    assert re.search(r"0\.png +[\d.]+ +[\d.]+ +320x240", shown)
-    assert "path,score" not in shown
-
-
-@pytest.mark.skipif(not hasattr(os, "openpty"), reason="no pseudo-terminals here")
-def test_rows_on_a_terminal_are_progress_enough(views_artifact: Path, pictures: list[Path]) -> None:
-    shown = shown_on_a_terminal("--model", views_artifact, *pictures, "--format", "csv", status=0)
-    assert "scoring" not in shown
-    assert shown.count("\n") == 1 + len(pictures)
-
-
-@pytest.mark.skipif(not hasattr(os, "openpty"), reason="no pseudo-terminals here")
-def test_info_on_a_terminal(views_artifact: Path) -> None:
-    shown = shown_on_a_terminal("--info", views_artifact, status=0)
-    assert re.search(r"^ *scores +0 to 1, higher is better \(none\)", shown, re.MULTILINE)
-    assert re.search(r"SHA-256 +[0-9a-f]{64} \(verified\)", shown)
 
 
 # Where paths come from
