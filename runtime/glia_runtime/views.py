@@ -76,7 +76,7 @@ def pixels(picture: PillowImage.Image) -> Image:
     step = max(1, _STRIP_BYTES // (4 * width))
     for top in range(0, height, step):
         strip = picture.crop((0, top, width, min(height, top + step)))
-        image[top : top + step] = np.asarray(strip)[:, :, :3]
+        image[top : top + step] = np.frombuffer(strip.tobytes("raw", "RGB"), np.uint8).reshape(-1, width, 3)
     return image
 
 
