@@ -35,14 +35,16 @@ Prepared = tuple[Image, ...]
 K = TypeVar("K")
 
 
-def prepare(image: Image | PillowImage.Image, manifest: Manifest) -> Prepared:
+def prepare(image: Image | PillowImage.Image, manifest: Manifest, *, draft: bool = False) -> Prepared:
     """One picture, as in `glia_runtime.views`, as its part of a batch: both views, or itself, enlarged where needed.
+
+    `draft` as in `sample_views`.
 
     Raises:
         ImageError: no such picture, too narrow to enlarge, or larger than the graph accepts.
     """
     if manifest.input == "views":
-        return sample_views(image)
+        return sample_views(image, draft=draft)
     if isinstance(image, PillowImage.Image):
         image = pixels(image)
     check_limits(image, manifest.limits)

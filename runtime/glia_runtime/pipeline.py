@@ -65,7 +65,13 @@ Run = Callable[[Sequence[Prepared]], npt.NDArray[np.float32]]
 
 
 def stream_results(
-    sources: Iterable[PathLike | Named], manifest: Manifest, run: Run, *, batch_size: int, workers: int
+    sources: Iterable[PathLike | Named],
+    manifest: Manifest,
+    run: Run,
+    *,
+    batch_size: int,
+    workers: int,
+    draft: bool,
 ) -> Generator[Result, None, None]:
     """Yield one `Result` for each source, in order.
 
@@ -75,24 +81,27 @@ def stream_results(
         run: scores a batch of prepared pictures, on the caller's thread.
         batch_size: pictures in one call of `run`, at most.
         workers: threads that decode.
+        draft: as in `sample_views`.
     """
     pool = ThreadPoolExecutor(workers, thread_name_prefix="glia-decode")
+
+    def submit(source: PathLike | Named) -> Future[Loaded]:
+        name, picture = source if isinstance(source, tuple) else (os.fspath(source), None)
+        return pool.submit(_load, name, picture, manifest, draft)
+
     try:
-        for group in in_batches(_load_ahead(sources, manifest, pool, workers, batch_size), batch_size):
+        for group in in_batches(_in_order(map(submit, sources), workers, batch_size), batch_size):
             yield from _score(group, manifest, run)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _load_ahead(
-    sources: Iterable[PathLike | Named], manifest: Manifest, pool: ThreadPoolExecutor, workers: int, batch_size: int
-) -> Iterator[Loaded]:
+def _in_order(submitted: Iterable[Future[Loaded]], workers: int, batch_size: int) -> Iterator[Loaded]:
     """Keep enough pictures in the pool to fill the next batch while one is scored; yield them as they came."""
     pending: deque[Future[Loaded]] = deque()
     largest = 1
-    for source in sources:
-        name, picture = source if isinstance(source, tuple) else (os.fspath(source), None)
-        pending.append(pool.submit(_load, name, picture, manifest))
+    for future in submitted:
+        pending.append(future)
         while len(pending) > workers + min(batch_size, _AHEAD_BYTES // largest):
             loaded = pending.popleft().result()
             if not isinstance(loaded[1], str):
@@ -102,20 +111,20 @@ def _load_ahead(
         yield pending.popleft().result()
 
 
-def _load(name: str, picture: bytes | Image | None, manifest: Manifest) -> Loaded:
+def _load(name: str, picture: bytes | Image | None, manifest: Manifest, draft: bool) -> Loaded:
     """Decode and prepare one picture in a worker. Whatever is wrong with it is its own line and stops nothing else."""
     file = _File(name)
     try:
         if isinstance(picture, np.ndarray):
             height, width = check_image(picture).shape[:2]
             file = _File(name, width, height)
-            return file, prepare(picture, manifest)
+            return file, prepare(picture, manifest, draft=draft)
         try:
             decoded = decode_picture(name if picture is None else picture, name)
         except ImageError as error:  # names the file already
             return file, str(error)
         file = _File(name, *decoded.size)
-        return file, prepare(decoded, manifest)
+        return file, prepare(decoded, manifest, draft=draft)
     except MemoryError:
         return file, f"{name}: not enough memory for a picture of this size; make it smaller"
     except Exception as error:

@@ -89,7 +89,12 @@ class Scorer:
         return result
 
     def stream(
-        self, sources: Iterable[PathLike | Named], *, batch_size: int | None = None, workers: int | None = None
+        self,
+        sources: Iterable[PathLike | Named],
+        *,
+        batch_size: int | None = None,
+        workers: int | None = None,
+        draft: bool = False,
     ) -> Generator[Result, None, None]:
         """Score pictures as they come: one `Result` for each, in order; a broken one is a result with an error.
 
@@ -101,9 +106,11 @@ class Scorer:
             sources: paths; or pairs of a name to report and the picture, as the bytes of a file or as an array.
             batch_size: pictures in one run of the graph, at most. Default: 8.
             workers: threads that decode. Default: the usable CPU cores.
+            draft: make the semantic view of large pictures faster and a little differently
+                (`glia_runtime.sample_views`). For artifacts with the input "views".
 
         Raises:
-            UsageError: `sources` is a single path, or a number is under 1.
+            UsageError: `sources` is a single path, a number is under 1, or the artifact makes the views itself.
         """
         if isinstance(sources, (str, bytes, os.PathLike)):
             raise UsageError("stream() got a single path; pass a list of paths: scorer.stream([path])")
@@ -111,7 +118,9 @@ class Scorer:
         threads = usable_cpus() if workers is None else workers
         if threads < 1:
             raise UsageError(f"workers is {threads}; pass 1 or more")
-        return stream_results(sources, self.manifest, self._run, batch_size=size, workers=threads)
+        if draft and self.manifest.input != "views":
+            raise UsageError(f"{self.artifact}: draft is for artifacts exported with --input views; leave it out")
+        return stream_results(sources, self.manifest, self._run, batch_size=size, workers=threads, draft=draft)
 
     def self_test(self) -> float:
         """Score the probe pictures and return the largest difference (score units) to the manifest's scores.

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glia_runtime import ArtifactError, ImageError, Scorer
+from glia_runtime import ArtifactError, ImageError, Scorer, UsageError, sample_views
 from glia_runtime.decode import decode, decode_picture
 from tests.glia_runtime.artifacts import expected_score
 from tests.shapes import noise_image
@@ -41,6 +41,19 @@ def test_bytes_and_arrays(views_artifact: Path, pictures: list[Path]) -> None:
     assert flat.error is not None and flat.error.startswith("flat: image has shape [60, 3]; pass RGB")
     with pytest.raises(ImageError, match=r"^picture 1: not a picture"):
         scorer.score([data, b"no"])
+
+
+def test_draft(views_artifact: Path, image_artifact: Path, tmp_path: Path) -> None:
+    image = noise_image(1000, 1100)
+    path = tmp_path / "large.png"
+    Image.fromarray(image).save(path)
+    (result,) = Scorer.open(views_artifact).stream([path], draft=True)
+    semantic, detail = sample_views(image, draft=True)
+    wanted = (semantic.mean(dtype=np.float64) + detail.mean(dtype=np.float64)) / 510
+    assert result.score == pytest.approx(wanted, abs=1e-6)  # the mean itself; exact views differ by more
+    assert result.score != pytest.approx(expected_score(image, "views"), abs=1e-6)
+    with pytest.raises(UsageError, match="exported with --input views"):
+        Scorer.open(image_artifact).stream([path], draft=True)
 
 
 def test_a_folder_that_changes_during_the_run(views_artifact: Path, tmp_path: Path) -> None:
