@@ -11,7 +11,7 @@ from glia_runtime.backends.base import usable_cpus
 
 
 def machine(*packages: str) -> dict[str, Any]:
-    """The processor, the cores that this process may use, and versions: of Python, glia, NumPy, Pillow and `packages`."""
+    """The processor, the cores this process may use, and the versions of Python, glia, NumPy, Pillow and `packages`."""
     model = next(
         (line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line),
         platform.processor(),
