@@ -14,8 +14,7 @@ from glia_runtime.command import errors_on_one_line, print_version, say
 from glia_runtime.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
-    from glia_runtime.pipeline import Result
-    from glia_runtime.scorer import Scorer
+    from glia_runtime.scorer import Result, Scorer
 
 SCORED, SOME_FAILED = 0, 1  # 2 and 130 come from errors_on_one_line
 

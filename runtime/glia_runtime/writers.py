@@ -14,7 +14,7 @@ import numpy as np
 
 from glia_runtime.errors import one_line
 from glia_runtime.manifest import ScoreScale
-from glia_runtime.pipeline import Result
+from glia_runtime.scorer import Result
 
 
 class Writer(ABC):
