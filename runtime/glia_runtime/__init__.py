@@ -42,8 +42,9 @@ if TYPE_CHECKING:
         verify_artifact,
         write_manifest,
     )
+    from glia_runtime.pipeline import Result
     from glia_runtime.probe import probe_images
-    from glia_runtime.scorer import Result, Scorer
+    from glia_runtime.scorer import Scorer
     from glia_runtime.views import detail_view, enlarge, sample_views, semantic_view
 
 __all__ = [
@@ -94,8 +95,9 @@ _HOMES = {
         "verify_artifact",
         "write_manifest",
     ),
+    "pipeline": ("Result",),
     "probe": ("probe_images",),
-    "scorer": ("Result", "Scorer"),
+    "scorer": ("Scorer",),
     "views": ("detail_view", "enlarge", "sample_views", "semantic_view"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

@@ -15,7 +15,8 @@ from glia_runtime.errors import UsageError
 
 if TYPE_CHECKING:
     from glia_runtime.output import Output
-    from glia_runtime.scorer import Result, Scorer
+    from glia_runtime.pipeline import Result
+    from glia_runtime.scorer import Scorer
 
 SCORED, SOME_FAILED = 0, 1  # 2 and 130 come from errors_on_one_line
 

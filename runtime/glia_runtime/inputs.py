@@ -12,11 +12,12 @@ from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image as PillowImage
 
 from glia_runtime.errors import ImageError
 from glia_runtime.fragments import Image, check_image
 from glia_runtime.manifest import InputKind, Limits, Manifest
-from glia_runtime.views import VIEW_SIZE, enlarge, enlarged_size, sample_views
+from glia_runtime.views import VIEW_SIZE, enlarge, enlarged_size, pixels, sample_views
 
 INPUT_NAMES: dict[InputKind, tuple[str, str]] = {
     "image": ("images", "sizes"),
@@ -34,14 +35,18 @@ Prepared = tuple[Image, ...]
 K = TypeVar("K")
 
 
-def prepare(image: Image, manifest: Manifest) -> Prepared:
-    """One picture, uint8 [H, W, 3], as its part of a batch: both views, or the picture enlarged where needed.
+def prepare(image: Image | PillowImage.Image, manifest: Manifest, *, draft: bool = False) -> Prepared:
+    """One picture, as in `glia_runtime.views`, as its part of a batch: both views, or itself, enlarged where needed.
+
+    `draft` as in `sample_views`.
 
     Raises:
-        ImageError: not uint8 [H, W, 3], too narrow to enlarge, or larger than the graph accepts.
+        ImageError: no such picture, too narrow to enlarge, or larger than the graph accepts.
     """
     if manifest.input == "views":
-        return sample_views(image)
+        return sample_views(image, draft=draft)
+    if isinstance(image, PillowImage.Image):
+        image = pixels(image)
     check_limits(image, manifest.limits)
     return (enlarge(image),)
 

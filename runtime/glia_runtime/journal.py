@@ -18,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 
 from glia_runtime.errors import OutputError
-from glia_runtime.scorer import Result
+from glia_runtime.pipeline import Result
 from glia_runtime.writers import json_line
 
 _HEAD = b'{"glia_rows": 1, "artifact_sha256": "'  # the number changes when rows become another kind

@@ -15,7 +15,7 @@ from glia_runtime.atomic import atomic_write, remove_leftovers
 from glia_runtime.errors import OutputError, UsageError
 from glia_runtime.journal import Journal, journal_path
 from glia_runtime.manifest import Manifest, ScoreScale
-from glia_runtime.scorer import Result
+from glia_runtime.pipeline import Result
 from glia_runtime.selection import Selection
 from glia_runtime.writers import WRITERS, ParquetWriter
 

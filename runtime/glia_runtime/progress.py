@@ -9,7 +9,7 @@ from datetime import timedelta
 from threading import Event, Thread
 from time import monotonic
 
-from glia_runtime.scorer import Result
+from glia_runtime.pipeline import Result
 
 
 @contextmanager

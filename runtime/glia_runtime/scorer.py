@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,43 +11,18 @@ import numpy.typing as npt
 
 from glia_runtime.backends import open_backend
 from glia_runtime.backends.base import Backend, usable_cpus
-from glia_runtime.decode import decode
-from glia_runtime.errors import ArtifactError, BackendError, ImageError, UsageError
-from glia_runtime.fragments import Image
+from glia_runtime.decode import decode_picture
+from glia_runtime.errors import ArtifactError, ImageError, UsageError
+from glia_runtime.fragments import Image, check_image
 from glia_runtime.inputs import Prepared, collate, in_batches, prepare
 from glia_runtime.manifest import Manifest, read_manifest, verify_artifact
+from glia_runtime.pipeline import NOT_FINITE, Named, PathLike, stream_results
+from glia_runtime.pipeline import Result as Result  # with the scorer that makes them
 from glia_runtime.probe import probe_images
 
 MODEL_VARIABLE = "GLIA_MODEL"
 BUNDLED_MODEL = Path(__file__).parent / "bundled" / "glianet-vit-tiny.onnx"
 DEFAULT_BATCH_SIZE = 8
-_NOT_FINITE = "the score is not a finite number; check the artifact with glia-infer --self-test"
-
-PathLike = str | os.PathLike[str]
-
-
-@dataclass(frozen=True)
-class Result:
-    """One file's outcome: either `score` or `error` (one line) is None."""
-
-    path: str
-    score: float | None
-    error: str | None
-    quality: float | None = None
-    """The score from 0, worst, to 100, best (`ScoreScale.quality`); None where there is no score."""
-    width: int | None = None
-    """Pixels across, turned as EXIF says, before any enlarging; None where the file could not be decoded."""
-    height: int | None = None
-    """Pixels down, likewise."""
-
-
-@dataclass(frozen=True)
-class _File:
-    """A file in the pool, with its picture's size once that is known."""
-
-    path: str
-    width: int | None = None
-    height: int | None = None
 
 
 def find_model(artifact: PathLike | None = None) -> Path:
@@ -95,14 +66,14 @@ class Scorer:
         backend, choice = open_backend(path, manifest, device)
         return cls(backend, choice=choice)
 
-    def score(self, images: Iterable[Image]) -> npt.NDArray[np.float32]:
-        """Score pictures, uint8 RGB arrays [H, W, 3] of any sizes: float32 [B] in the same order.
+    def score(self, images: Iterable[Image | bytes]) -> npt.NDArray[np.float32]:
+        """Score pictures, uint8 RGB arrays [H, W, 3] of any sizes or the bytes of files: float32 [B], in order.
 
         They are taken a batch at a time, so those that a generator makes need not all fit into memory.
 
         Raises:
-            ImageError: a picture is not uint8 [H, W, 3], or has a size that cannot be scored; its index is
-                named.
+            ImageError: a picture is neither uint8 [H, W, 3] nor a readable file, or has a size that cannot be
+                scored; its index is named.
             ArtifactError: a score is not a finite number.
             BackendError: the backend failed while running.
         """
@@ -115,30 +86,42 @@ class Scorer:
         result = np.concatenate(scores) if scores else np.empty(0, dtype=np.float32)
         if not np.isfinite(result).all():
             index = int(np.flatnonzero(~np.isfinite(result))[0])
-            raise ArtifactError(f"{self.artifact}: picture {index}: {_NOT_FINITE}")
+            raise ArtifactError(f"{self.artifact}: picture {index}: {NOT_FINITE}")
         return result
 
     def stream(
-        self, paths: Iterable[PathLike], *, batch_size: int | None = None, workers: int | None = None
+        self,
+        sources: Iterable[PathLike | Named],
+        *,
+        batch_size: int | None = None,
+        workers: int | None = None,
+        draft: bool = False,
     ) -> Generator[Result, None, None]:
-        """Score files as they come: one `Result` for each path, in order; a broken file is a result with an
-        error.
+        """Score pictures as they come: one `Result` for each, in order; a broken one is a result with an error.
 
-        A pool of `workers` threads (default: the usable CPU cores) decodes ahead of the graph by a bounded
-        number of pictures, so memory does not grow with the number of paths, which may be endless. Closing
-        the iterator stops the pool. Paths are read ahead by the same number, so a slow source delays results
-        by that many.
+        A pool of `workers` threads decodes ahead of the graph by a bounded number of pictures, so memory does not
+        grow with the number of sources, which may be endless. Closing the iterator stops the pool. Sources are
+        taken ahead by the same number, so slow ones delay results by that many.
+
+        Args:
+            sources: paths; or pairs of a name to report and the picture, as the bytes of a file or as an array.
+            batch_size: pictures in one run of the graph, at most. Default: 8.
+            workers: threads that decode. Default: the usable CPU cores.
+            draft: make the semantic view of large pictures faster and a little differently
+                (`glia_runtime.sample_views`). For artifacts with the input "views".
 
         Raises:
-            UsageError: `paths` is a single path, or a number is under 1.
+            UsageError: `sources` is a single path, a number is under 1, or the artifact makes the views itself.
         """
-        if isinstance(paths, (str, bytes, os.PathLike)):
+        if isinstance(sources, (str, bytes, os.PathLike)):
             raise UsageError("stream() got a single path; pass a list of paths: scorer.stream([path])")
         size = self._batch_size(batch_size)
         threads = usable_cpus() if workers is None else workers
         if threads < 1:
             raise UsageError(f"workers is {threads}; pass 1 or more")
-        return self._stream(iter(paths), size, threads)
+        if draft and self.manifest.input != "views":
+            raise UsageError(f"{self.artifact}: draft is for artifacts exported with --input views; leave it out")
+        return stream_results(sources, self.manifest, self._run, batch_size=size, workers=threads, draft=draft)
 
     def self_test(self) -> float:
         """Score the probe pictures and return the largest difference (score units) to the manifest's scores.
@@ -170,73 +153,11 @@ class Scorer:
     def _run(self, pictures: Sequence[Prepared]) -> npt.NDArray[np.float32]:
         return self._backend.run(collate(pictures, self.manifest.input))
 
-    def _prepare_all(self, images: Iterable[Image]) -> Iterator[tuple[int, Prepared]]:
+    def _prepare_all(self, images: Iterable[Image | bytes]) -> Iterator[tuple[int, Prepared]]:
         for index, image in enumerate(images):
+            name = f"picture {index}"
+            picture = decode_picture(image, name) if isinstance(image, bytes) else None
             try:
-                yield index, prepare(image, self.manifest)
+                yield index, prepare(picture or check_image(image), self.manifest)
             except ImageError as error:
-                raise ImageError(f"picture {index}: {error}") from error
-
-    def _stream(self, paths: Iterator[PathLike], batch_size: int, workers: int) -> Generator[Result, None, None]:
-        # Whole frames are large; views are 300 kB a picture, so a batch of them may wait.
-        ahead = workers + (1 if self.manifest.input == "image" else batch_size)
-        pool = ThreadPoolExecutor(workers, thread_name_prefix="glia-decode")
-        try:
-            for group in in_batches(self._decode_ahead(paths, pool, ahead), batch_size):
-                yield from self._score_group(group)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-    def _decode_ahead(
-        self, paths: Iterator[PathLike], pool: ThreadPoolExecutor, ahead: int
-    ) -> Iterator[tuple[_File, Prepared | str]]:
-        """Keep `ahead` files in the pool and yield them in the order they came."""
-        pending: deque[Future[tuple[_File, Prepared | str]]] = deque()
-        for path in paths:
-            pending.append(pool.submit(self._load, os.fspath(path)))
-            if len(pending) >= ahead:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-
-    def _score_group(self, group: list[tuple[_File, Prepared | str]]) -> Iterator[Result]:
-        pictures = [prepared for _, prepared in group if not isinstance(prepared, str)]
-        scores = iter(self._run_each(pictures))
-        for file, prepared in group:
-            if isinstance(prepared, str):
-                yield Result(file.path, None, prepared, None, file.width, file.height)
-                continue
-            outcome = next(scores)
-            if isinstance(outcome, float) and math.isfinite(outcome):
-                quality = self.manifest.score_scale.quality(outcome)
-                yield Result(file.path, outcome, None, quality, file.width, file.height)
-            else:
-                error = _NOT_FINITE if isinstance(outcome, float) else outcome
-                yield Result(file.path, None, f"{file.path}: {error}", None, file.width, file.height)
-
-    def _run_each(self, pictures: Sequence[Prepared]) -> list[float | str]:
-        """Scores; where the backend fails on a batch, each picture is tried alone, and a string says what
-        failed.
-        """
-        if not pictures:
-            return []
-        try:
-            return [float(score) for score in self._run(pictures)]
-        except (BackendError, MemoryError) as error:
-            if len(pictures) == 1:
-                return [str(error) or "not enough memory to score it; make it smaller"]
-        return [outcome for picture in pictures for outcome in self._run_each([picture])]
-
-    def _load(self, path: str) -> tuple[_File, Prepared | str]:
-        """Decode and prepare one file in a worker; a string is the line that says why it cannot be scored."""
-        try:
-            image = decode(path)
-        except ImageError as error:
-            return _File(path), str(error)
-        file = _File(path, image.shape[1], image.shape[0])
-        try:
-            return file, prepare(image, self.manifest)
-        except ImageError as error:
-            return file, f"{path}: {error}"
-        except MemoryError:
-            return file, f"{path}: not enough memory for a picture of this size; make it smaller"
+                raise ImageError(f"{name}: {error}") from error

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from glia_runtime.scorer import Result
+from glia_runtime.pipeline import Result
 
 Order = Literal["worst", "best"]
 

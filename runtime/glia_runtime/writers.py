@@ -16,7 +16,7 @@ import numpy as np
 
 from glia_runtime.errors import MissingExtraError, one_line
 from glia_runtime.manifest import ScoreScale
-from glia_runtime.scorer import Result
+from glia_runtime.pipeline import Result
 
 
 class Writer(ABC):

@@ -39,25 +39,33 @@ def smooth(height: int = 60, width: int = 80) -> Image.Image:
     return Image.fromarray(pixels.astype(np.uint8))
 
 
+def png_chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
 def png_with_header(width: int, height: int) -> bytes:
     """A valid PNG file but for its size: 8-bit grey, one row of data."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + body
+    chunks = png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(b"\0" * 100)) + png_chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
 
 
-def tiff(width: int, data: bytes, *, bits: int, sample_format: int) -> bytes:
-    """An uncompressed grey TIFF of one row; sample format 1 is unsigned, 2 signed."""
+def png(width: int, samples: npt.NDArray[np.uint16], *, colour_type: int, key: list[int]) -> bytes:
+    """A PNG of one row of 16-bit samples with a transparent colour; type 0 is grey, 2 RGB."""
+    header = struct.pack(">IIBBBBB", width, 1, 16, colour_type, 0, 0, 0)
+    transparent = png_chunk(b"tRNS", struct.pack(f">{len(key)}H", *key))
+    pixels = png_chunk(b"IDAT", zlib.compress(b"\0" + samples.tobytes()))
+    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + transparent + pixels + png_chunk(b"IEND", b"")
+
+
+def tiff(width: int, data: bytes, *, bits: int, sample_format: int, photometric: int = 1) -> bytes:
+    """An uncompressed grey TIFF of one row; sample format 1 is unsigned, 2 signed; photometric 0: zero is white."""
     entries = {
         256: width,
         257: 1,
         258: bits,
         259: 1,
-        262: 1,
+        262: photometric,
         273: 0,
         277: 1,
         278: 1,
@@ -123,6 +131,21 @@ def test_16_bit_grey_and_colour_agree() -> None:
     colour = b"P6 256 1 65535\n" + np.repeat(levels, 3).tobytes()
     assert np.array_equal(decode(grey)[0, :, 0], np.arange(256))
     assert np.array_equal(decode(grey), decode(colour))
+
+
+def test_16_bit_grey_tiff_where_zero_is_white() -> None:
+    """Pillow inverts such a file of 8 bits, and hands on one of 16 as a negative."""
+    levels = np.arange(0, 65536, 257, dtype="<u2")
+    data = tiff(256, levels.tobytes(), bits=16, sample_format=1, photometric=0)
+    assert np.array_equal(decode(data)[0, :, 0], 255 - np.arange(256))
+
+
+def test_the_colour_key_of_a_16_bit_png() -> None:
+    grey = np.array([0, 1000, 1001, 65535], ">u2")  # 1001 is the same level in 8 bits, and not transparent
+    assert decode(png(4, grey, colour_type=0, key=[1000]))[0, :, 0].tolist() == [0, 255, 3, 255]
+    colour = np.array([[0, 0, 0], [256, 512, 768], [256, 512, 1024]], ">u2")
+    pixels = decode(png(3, colour, colour_type=2, key=[256, 512, 768]))[0].tolist()
+    assert pixels == [[0, 0, 0], [255, 255, 255], [1, 2, 4]]
 
 
 def test_12_bit_grey_is_scaled_by_its_own_range() -> None:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from glia_runtime.errors import OutputError
 from glia_runtime.journal import Journal, journal_path
 from glia_runtime.manifest import ScoreScale
-from glia_runtime.scorer import Result
+from glia_runtime.pipeline import Result
 from glia_runtime.writers import CsvWriter, JsonlWriter, json_line
 
 MODEL, OTHER = "a" * 64, "b" * 64

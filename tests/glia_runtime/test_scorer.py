@@ -29,7 +29,7 @@ from glia_runtime import (
     write_manifest,
 )
 from glia_runtime.backends import open_backend
-from glia_runtime.decode import decode
+from glia_runtime.decode import decode, decode_picture
 from tests.glia_runtime import artifacts
 from tests.glia_runtime.artifacts import expected_score
 from tests.shapes import noise_image
@@ -298,15 +298,16 @@ def test_a_batch_that_fails_is_tried_picture_by_picture(tmp_path: Path, pictures
         scorer.score([noise_image(9, 9)] * 2)
 
 
-def test_decoding_overlaps_the_graph(views_artifact: Path, pictures: list[Path]) -> None:
+def test_decoding_overlaps_the_graph(
+    views_artifact: Path, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """While a batch is being scored, the pool works on the next one."""
     scorer = Scorer.open(views_artifact)
     started: list[float] = []
-    load = scorer._load
 
-    def noted(path: str) -> Any:
+    def noted(*arguments: Any) -> Any:
         started.append(time.perf_counter())
-        return load(path)
+        return decode_picture(*arguments)
 
     spans: list[tuple[float, float]] = []
     run = scorer._backend._run
@@ -318,7 +319,7 @@ def test_decoding_overlaps_the_graph(views_artifact: Path, pictures: list[Path])
         spans.append((begun, time.perf_counter()))
         return scores
 
-    scorer._load = noted  # type: ignore[method-assign]
+    monkeypatch.setattr("glia_runtime.pipeline.decode_picture", noted)
     scorer._backend._run = slow  # type: ignore[method-assign]
     list(scorer.stream(pictures * 2, batch_size=2, workers=1))
     assert any(begun < moment < ended for moment in started for begun, ended in spans)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glia_runtime.scorer import Result
+from glia_runtime.pipeline import Result
 from glia_runtime.selection import Order, Selection
 
 QUALITIES = st.lists(st.one_of(st.none(), st.integers(-5, 105).map(float)), max_size=30)

@@ -9,6 +9,7 @@ from PIL import Image as PillowImage
 
 from glia_runtime import ImageError, detail_view, enlarge, fragment_sample, sample_views, semantic_view
 from glia_runtime.fragments import Image
+from glia_runtime.views import pixels
 from tests.shapes import AWKWARD_SHAPES, image_shapes, noise_image
 
 
@@ -77,6 +78,32 @@ def test_a_tall_picture_is_resized_across_first_on_every_pillow(shape: tuple[int
     down_first = lying.resize((lying.width, 224), PillowImage.Resampling.BICUBIC)
     expected = np.asarray(down_first.resize((224, 224), PillowImage.Resampling.BICUBIC)).transpose(1, 0, 2)
     assert np.array_equal(semantic_view(image), expected)
+
+
+@pytest.mark.parametrize("shape", [(1021, 2251), (2300, 1343), (500, 3000), (400, 300), (20, 3000)])
+def test_a_drafted_semantic_view_is_pillows_with_a_reducing_gap(shape: tuple[int, int]) -> None:
+    rows, columns = np.mgrid[0 : shape[0], 0 : shape[1]]
+    image = np.stack([rows * 200 // shape[0], columns * 200 // shape[1], (rows + columns) * 255 // sum(shape)], axis=-1)
+    image = image.astype(np.uint8)
+    semantic, detail = sample_views(image, draft=True)
+    large = PillowImage.fromarray(enlarge(image))
+    expected = large.resize((224, 224), PillowImage.Resampling.BICUBIC, reducing_gap=2.0)
+    # Pillow 13 may resize down first; of so smooth a picture that makes one level.
+    assert np.abs(semantic.astype(int) - np.asarray(expected)).max() <= 1
+    assert np.array_equal(detail, sample_views(image)[1])
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBX"])
+@pytest.mark.parametrize("shape", [(300, 400), (20, 30), (1021, 251)])
+def test_views_of_a_pillow_picture(shape: tuple[int, int], mode: str) -> None:
+    image = noise_image(*shape)
+    picture = PillowImage.fromarray(image)
+    if mode == "RGBX":  # the fourth channel, noise here, is nobody's colour
+        fourth = np.concatenate([image, image[:, :, :1]], axis=2)
+        picture = PillowImage.frombuffer("RGBX", picture.size, fourth.tobytes(), "raw", "RGBX", 0, 1)
+    assert np.array_equal(pixels(picture), image)
+    for view, expected in zip(sample_views(picture), sample_views(image), strict=True):
+        assert np.array_equal(view, expected)
 
 
 def test_views_accept_arrays_that_are_not_contiguous() -> None:

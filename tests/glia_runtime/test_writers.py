@@ -8,7 +8,7 @@ import re
 import pytest
 
 from glia_runtime.manifest import ScoreScale
-from glia_runtime.scorer import Result
+from glia_runtime.pipeline import Result
 from glia_runtime.writers import TableWriter
 
 SCALE = ScoreScale(0.0, 100.0, True, "none")

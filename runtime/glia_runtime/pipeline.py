@@ -1,0 +1,158 @@
+"""Pictures through decoding, view sampling and the graph at the same time, in order and in bounded memory.
+
+A pool of threads reads, decodes and prepares pictures ahead of the graph, which runs on the caller's thread: the
+libraries that do the work (Pillow, simplejpeg, the engines) hold no interpreter lock meanwhile, so processes would
+only add copies, and an engine that is bound to its thread stays on it. Closing the generator, or an error anywhere,
+drops what waits, lets each thread finish the picture in its hands, and leaves no thread behind.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from glia_runtime.decode import decode_picture
+from glia_runtime.errors import BackendError, ImageError, one_line
+from glia_runtime.fragments import Image, check_image
+from glia_runtime.inputs import Prepared, in_batches, prepare
+from glia_runtime.manifest import Manifest
+
+PathLike = str | os.PathLike[str]
+Named = tuple[str, bytes | Image]
+"""A name to report, and the picture: the bytes of a file, or a decoded array, uint8 [H, W, 3]."""
+
+NOT_FINITE = "the score is not a finite number; check the artifact with glia-infer --self-test"
+
+_AHEAD_BYTES = 1 << 27
+"""Prepared pictures that may wait for the graph: 446 pairs of views, or three frames of 12 MP beside one a thread."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """One picture's outcome: either `score` or `error` (one line) is None."""
+
+    path: str
+    score: float | None
+    error: str | None
+    quality: float | None = None
+    """The score from 0, worst, to 100, best (`ScoreScale.quality`); None where there is no score."""
+    width: int | None = None
+    """Pixels across, turned as EXIF says, before any enlarging; None where the file could not be decoded."""
+    height: int | None = None
+    """Pixels down, likewise."""
+
+
+@dataclass(frozen=True)
+class _File:
+    """A picture's name, and its size in pixels once that is known."""
+
+    path: str
+    width: int | None = None
+    height: int | None = None
+
+
+Loaded = tuple[_File, Prepared | str]
+"""A picture as it leaves the pool: prepared, or the line that says why it cannot be scored."""
+
+Run = Callable[[Sequence[Prepared]], npt.NDArray[np.float32]]
+
+
+def stream_results(
+    sources: Iterable[PathLike | Named],
+    manifest: Manifest,
+    run: Run,
+    *,
+    batch_size: int,
+    workers: int,
+    draft: bool,
+) -> Generator[Result, None, None]:
+    """Yield one `Result` for each source, in order.
+
+    Args:
+        sources: taken on the caller's thread, ahead of the results by a bounded number.
+        manifest: of the artifact that `run` runs.
+        run: scores a batch of prepared pictures, on the caller's thread.
+        batch_size: pictures in one call of `run`, at most.
+        workers: threads that decode.
+        draft: as in `sample_views`.
+    """
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="glia-decode")
+
+    def submit(source: PathLike | Named) -> Future[Loaded]:
+        name, picture = source if isinstance(source, tuple) else (os.fspath(source), None)
+        return pool.submit(_load, name, picture, manifest, draft)
+
+    try:
+        for group in in_batches(_in_order(map(submit, sources), workers, batch_size), batch_size):
+            yield from _score(group, manifest, run)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _in_order(submitted: Iterable[Future[Loaded]], workers: int, batch_size: int) -> Iterator[Loaded]:
+    """Keep enough pictures in the pool to fill the next batch while one is scored; yield them as they came."""
+    pending: deque[Future[Loaded]] = deque()
+    largest = 1
+    for future in submitted:
+        pending.append(future)
+        while len(pending) > workers + min(batch_size, _AHEAD_BYTES // largest):
+            loaded = pending.popleft().result()
+            if not isinstance(loaded[1], str):
+                largest = max(largest, sum(array.nbytes for array in loaded[1]))
+            yield loaded
+    while pending:
+        yield pending.popleft().result()
+
+
+def _load(name: str, picture: bytes | Image | None, manifest: Manifest, draft: bool) -> Loaded:
+    """Decode and prepare one picture in a worker. Whatever is wrong with it is its own line and stops nothing else."""
+    file = _File(name)
+    try:
+        if isinstance(picture, np.ndarray):
+            height, width = check_image(picture).shape[:2]
+            file = _File(name, width, height)
+            return file, prepare(picture, manifest, draft=draft)
+        try:
+            decoded = decode_picture(name if picture is None else picture, name)
+        except ImageError as error:  # names the file already
+            return file, str(error)
+        file = _File(name, *decoded.size)
+        return file, prepare(decoded, manifest, draft=draft)
+    except MemoryError:
+        return file, f"{name}: not enough memory for a picture of this size; make it smaller"
+    except Exception as error:
+        return file, one_line(f"{name}: {error or type(error).__name__}")
+
+
+def _score(group: Sequence[Loaded], manifest: Manifest, run: Run) -> Iterator[Result]:
+    scores = iter(_run_each([prepared for _, prepared in group if not isinstance(prepared, str)], run))
+    for file, prepared in group:
+        if isinstance(prepared, str):
+            yield Result(file.path, None, prepared, None, file.width, file.height)
+            continue
+        outcome = next(scores)
+        if isinstance(outcome, float) and math.isfinite(outcome):
+            quality = manifest.score_scale.quality(outcome)
+            yield Result(file.path, outcome, None, quality, file.width, file.height)
+        else:
+            error = NOT_FINITE if isinstance(outcome, float) else outcome
+            yield Result(file.path, None, f"{file.path}: {error}", None, file.width, file.height)
+
+
+def _run_each(pictures: Sequence[Prepared], run: Run) -> list[float | str]:
+    """Scores; where the backend fails on a batch, each picture is tried alone, and a string says what failed."""
+    if not pictures:
+        return []
+    try:
+        return [float(score) for score in run(pictures)]
+    except (BackendError, MemoryError) as error:
+        if len(pictures) == 1:
+            return [str(error) or "not enough memory to score it; make it smaller"]
+    return [outcome for picture in pictures for outcome in _run_each([picture], run)]
