@@ -122,9 +122,7 @@ def export_checkpoint(
             manifest = _write_onnx(model, draft, pictures, reference, temporary, say)
         else:
             manifest = _write_torchscript(model, draft, pictures, reference, temporary, say)
-        manifest = replace(
-            manifest, artifact_sha256=sha256_file(temporary), artifact_bytes=temporary.stat().st_size
-        )
+        manifest = replace(manifest, artifact_sha256=sha256_file(temporary), artifact_bytes=temporary.stat().st_size)
         write_manifest(manifest, temporary)
         if any(backend.target == target for backend in BACKENDS):
             say("opening the pair as a user will, and scoring the probe")

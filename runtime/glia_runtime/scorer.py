@@ -21,6 +21,7 @@ from glia_runtime.fragments import Image
 from glia_runtime.inputs import Prepared, collate, in_batches, prepare
 from glia_runtime.manifest import Manifest, read_manifest, verify_artifact
 from glia_runtime.probe import probe_images
+from glia_runtime.verdicts import facts_of, has_passed, remember
 
 MODEL_VARIABLE = "GLIA_MODEL"
 BUNDLED_MODEL = Path(__file__).parent / "bundled" / "glianet-vit-tiny.onnx"
@@ -60,14 +61,16 @@ class Scorer:
 
     @classmethod
     def open(cls, artifact: PathLike | None = None, device: str = "auto") -> Scorer:
-        """Open `artifact` (by default ``$GLIA_MODEL``, else the bundled model) on `device` ("auto", "cpu").
+        """Open `artifact` (by default ``$GLIA_MODEL``, else the bundled model) on `device` ("auto", "cpu", "cuda").
 
-        The manifest and its version are checked first, then the file's hash; only then is it handed to a
-        backend.
+        The manifest and its version are checked first, then the file's size and hash; only then is it handed to a
+        backend. An engine is probed (`self_test`) the first time it meets a GPU, driver or library; the pass is
+        remembered in the user's cache directory (`glia_runtime.verdicts`).
 
         Raises:
             ManifestError: the manifest is missing, altered or of an unknown version.
-            ArtifactError: the file is missing, is not the one its manifest describes, or cannot be loaded.
+            ArtifactError: the file is missing, is not the one its manifest describes, cannot be loaded, or fails
+                its probe.
             BackendError: no backend runs it on `device`, or its package is missing (`MissingExtraError`).
         """
         path = find_model(artifact)
@@ -78,7 +81,12 @@ class Scorer:
         manifest = read_manifest(path)
         verify_artifact(path, manifest)
         backend, choice = open_backend(path, manifest, device)
-        return cls(backend, choice=choice)
+        scorer = cls(backend, choice=choice)
+        if backend.machine is not None:
+            facts = facts_of(manifest.artifact_sha256, backend.machine)
+            if not has_passed(facts):
+                remember(facts, scorer.self_test())
+        return scorer
 
     def score(self, images: Iterable[Image]) -> npt.NDArray[np.float32]:
         """Score pictures, uint8 RGB arrays [H, W, 3] of any sizes: float32 [B] in the same order.
@@ -150,7 +158,7 @@ class Scorer:
         size = DEFAULT_BATCH_SIZE if wanted is None else wanted
         if size < 1:
             raise UsageError(f"the batch size is {size}; pass 1 or more")
-        return min(size, self.manifest.limits.max_batch or size)
+        return size
 
     def _run(self, pictures: Sequence[Prepared]) -> npt.NDArray[np.float32]:
         return self._backend.run(collate(pictures, self.manifest.input))

@@ -20,7 +20,8 @@ from glia.models import save_checkpoint
 from glia_export import export_checkpoint, tensorrt_export
 from glia_export.cli import app
 from glia_export.engine_options import EngineOptions, profile_of
-from glia_export.tensorrt_export import CLASSIC, RTX, build_engine, choose_compiler
+from glia_export.tensorrt_export import build_engine, choose_compiler
+from glia_runtime.backends.engines import CLASSIC, RTX, Flavour, import_if_here
 from glia_runtime.cli import app as infer_app
 from glia_runtime.errors import ArtifactError, MissingExtraError, UsageError
 from glia_runtime.fragments import FragmentSpec
@@ -28,7 +29,7 @@ from glia_runtime.manifest import InputKind, Limits, Precision, Target, manifest
 from tests.glia_export.conftest import spread_model
 
 needs_rtx = pytest.mark.skipif(
-    tensorrt_export._imported(RTX) is None, reason="tensorrt_rtx does not import: pip install 'glia[trt-rtx]'"
+    import_if_here(RTX.module) is None, reason="tensorrt_rtx does not import: pip install 'glia[trt-rtx]'"
 )
 CAPABILITIES = ("8.9",)
 
@@ -40,7 +41,7 @@ def fake_library(version: str = "1.2.3") -> Any:
 
 def install(monkeypatch: pytest.MonkeyPatch, *, gpu: tuple[int, int] | None, **libraries: Any) -> None:
     """Make these libraries, and no others, importable, and this the machine's GPU."""
-    monkeypatch.setattr(tensorrt_export, "_imported", lambda flavour: libraries.get(flavour.module))
+    monkeypatch.setattr(tensorrt_export, "import_if_here", libraries.get)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu is not None)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: gpu)
 
@@ -63,7 +64,7 @@ def test_the_compiler_is_chosen_and_said(
     wanted: tuple[str, ...],
     gpu: tuple[int, int] | None,
     classic: bool,
-    flavour: tensorrt_export.Flavour,
+    flavour: Flavour,
     capabilities: tuple[str, ...],
     said: str,
 ) -> None:

@@ -89,7 +89,7 @@ def test_files(tmp_path: Path) -> None:
     verify_artifact(artifact, replace(MANIFEST, artifact_sha256=known, artifact_bytes=5))
     with pytest.raises(ArtifactError, match="holds 5 bytes of the 6 that its manifest says, so it was copied in part"):
         verify_artifact(artifact, replace(MANIFEST, artifact_sha256=known, artifact_bytes=6))
-    with pytest.raises(ArtifactError, match="holds 5 bytes and its manifest describes a file of 4, so .* of another"):
+    with pytest.raises(ArtifactError, match=r"holds 5 bytes and its manifest describes a file of 4, so .* of another"):
         verify_artifact(artifact, replace(MANIFEST, artifact_sha256=known, artifact_bytes=4))
 
 
