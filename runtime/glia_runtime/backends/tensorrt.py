@@ -204,13 +204,8 @@ class _Memory:
             self.host = self._cuda.pagelocked_empty(size, np.uint8)
 
     def free(self) -> None:
-        if self.device is not None:
-            self.device.free()
-            self.device = None
-        if len(self.host):
-            allocation: Any = self.host.base
-            self.host = np.empty(0, np.uint8)
-            allocation.free()
+        self.device = None
+        self.host = np.empty(0, np.uint8)
 
 
 def error_logger(library: Any) -> Any:
