@@ -57,8 +57,13 @@ def infer(
         Path | None,
         typer.Option("--output", "-o", help="Write scores to this file, whole or not at all."),
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Pictures in one run of the graph. Default: 8.")] = None,
-    device: Annotated[str, typer.Option(help="auto or cpu.")] = "auto",
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Pictures handed over at once; over the artifact's limit they run in parts. Default: 8."
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, or for engines cuda.")] = "auto",
     self_test: Annotated[
         bool, typer.Option("--self-test", help="First check the artifact on this machine by its probe.")
     ] = False,

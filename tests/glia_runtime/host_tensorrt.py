@@ -237,8 +237,7 @@ class _ExecutionContext:
         first, second = (
             read(
                 addresses[name],
-                int(np.prod(shapes[name]))
-                * np.dtype(HostTensorRT.nptype(self.engine.get_tensor_dtype(name))).itemsize,
+                int(np.prod(shapes[name])) * np.dtype(HostTensorRT.nptype(self.engine.get_tensor_dtype(name))).itemsize,
             )
             .view(HostTensorRT.nptype(self.engine.get_tensor_dtype(name)))
             .reshape(shapes[name])

@@ -17,11 +17,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glia_runtime import ArtifactError, BackendError, EngineInfo, Limits, Scorer, write_manifest
+from glia_runtime import ArtifactError, BackendError, EngineInfo, Limits, Scorer
 from glia_runtime.backends import tensorrt
 from glia_runtime.backends.gpu import Gpu
 from glia_runtime.backends.slots import filled, run_in_turn
-from glia_runtime.backends.tensorrt import TensorRTBackend, engine_faults, error_logger
+from glia_runtime.backends.tensorrt import TensorRTBackend
 from glia_runtime.inputs import Inputs
 from tests.glia_runtime import artifacts
 from tests.glia_runtime.host_tensorrt import HostCuda, HostTensorRT
@@ -60,7 +60,9 @@ class RecordingSlot:
 @given(parts=st.integers(0, 9), slots=st.integers(1, 4))
 def test_parts_run_in_turn(parts: int, slots: int) -> None:
     log: list[str] = []
-    found = run_in_turn([RecordingSlot(log, None) for _ in range(slots)], [{"part": np.array([i])} for i in range(parts)])
+    found = run_in_turn(
+        [RecordingSlot(log, None) for _ in range(slots)], [{"part": np.array([i])} for i in range(parts)]
+    )
     assert [int(scores[0]) for scores in found] == list(range(parts))
     flying = [log[: index + 1].count("submit") - log[: index + 1].count("collect") for index in range(len(log))]
     assert max(flying, default=0) == min(parts, slots)
@@ -153,9 +155,7 @@ def test_one_in_flight_where_the_gpu_has_no_room_for_two(opened: Opened, cuda: H
     backend, library = opened("views")
     cuda.free_bytes = 2 * library.context_bytes
     images = [noise_image(240, 240)] * 9
-    np.testing.assert_allclose(
-        Scorer(backend).score(images), artifacts.expected_score(images[0], "views"), atol=CLOSE
-    )
+    np.testing.assert_allclose(Scorer(backend).score(images), artifacts.expected_score(images[0], "views"), atol=CLOSE)
     assert library.batches[-1] == 1 and library.contexts == 1
 
 

@@ -117,7 +117,7 @@ def test_a_failed_probe_refuses_to_score_and_is_tried_again(probed: tuple[Path, 
     wrong = Probe(tuple(score + 1 for score in manifest.probe.scores), manifest.probe.tolerance)
     artifacts.rewrite(path, manifest, probe=wrong)
     for _ in range(2):
-        with pytest.raises(ArtifactError, match="self-test failed: .* do not use it on this machine, export it again"):
+        with pytest.raises(ArtifactError, match=r"self-test failed: .* do not use it on this machine, export it again"):
             Scorer.open(path)
     assert not cache.exists()
     artifacts.rewrite(path, manifest)

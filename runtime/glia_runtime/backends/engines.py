@@ -154,10 +154,11 @@ def rebuild_command(
 ) -> str:
     """The command that makes the same engine for `gpu` with a library that is here; MODEL.pt is the checkpoint."""
     local = gpu.compute_capability
-    capabilities = engine.compute_capabilities if local in engine.compute_capabilities else (local,)
     name = engine.flavour if engine.flavour in libraries else next(iter(libraries), engine.flavour)
     if name == RTX.name and name in libraries and local not in libraries[name].builds_for:
         name = CLASSIC.name  # it builds for whichever GPU is in the machine
+    several = name == RTX.name and local in engine.compute_capabilities
+    capabilities = engine.compute_capabilities if several else (local,)
     words = ["glia-export", "MODEL.pt", "--to", FLAVOURS[name].target, "--precision", manifest.precision]
     words += ["--input", manifest.input]
     words += [word for capability in capabilities for word in ("--compute-capability", capability)]
