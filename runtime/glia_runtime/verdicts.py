@@ -11,7 +11,6 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from importlib.metadata import version
 from pathlib import Path
 
 from glia_runtime.atomic import atomic_write
@@ -22,6 +21,8 @@ Facts = dict[str, str]
 
 def facts_of(artifact_sha256: str, machine: Mapping[str, str]) -> Facts:
     """What a verdict is bound to: the artifact, the machine (`Backend.machine`) and this release of glia."""
+    from importlib.metadata import version  # slow to import, and most backends need no verdict
+
     return {"artifact_sha256": artifact_sha256, "glia": version("glia"), **machine}
 
 

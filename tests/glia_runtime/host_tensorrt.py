@@ -158,6 +158,7 @@ class HostTensorRT(ModuleType):
         self.batches: list[int] = []
         self.contexts = 0
         self.fail_on_run = 0
+        self.strategies: list[Any] = []
         library = self
 
         class Runtime:
@@ -171,6 +172,10 @@ class HostTensorRT(ModuleType):
                 return _Engine(library, data.decode(), self.logger)
 
         self.Runtime = Runtime
+
+    def with_graphs(self) -> None:
+        """Be TensorRT-RTX in this respect."""
+        self.CudaGraphStrategy = SimpleNamespace(DISABLED=0, WHOLE_GRAPH_CAPTURE=1)
 
     @staticmethod
     def nptype(dtype: DataType) -> Any:
@@ -196,9 +201,13 @@ class _Engine:
         batches = (self.library.fewest, self.library.most, self.library.most)
         return [(b, 2) if name == "sizes" else (b, s, s, 3) for b, s in zip(batches, sides, strict=True)]
 
-    def create_execution_context(self) -> Any:
+    def create_runtime_config(self) -> Any:
+        return SimpleNamespace(cuda_graph_strategy=0)
+
+    def create_execution_context(self, config: Any = None) -> Any:
         self.library.cuda.needs_context()
         self.library.contexts += 1
+        self.library.strategies.append(config and config.cuda_graph_strategy)
         return _ExecutionContext(self)
 
 

@@ -1,7 +1,4 @@
-"""The TensorRT backend over host memory, and, where there is a GPU, over a real one.
-
-Checks before an engine is deserialised are in test_engines.py.
-"""
+"""The TensorRT backend over host memory; on a GPU it is tests/glia_export/test_engine_runs.py that runs it."""
 
 from __future__ import annotations
 
@@ -108,8 +105,10 @@ Opened = Callable[..., tuple[TensorRTBackend, HostTensorRT]]
 
 @pytest.fixture
 def opened(cuda: HostCuda, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Opened:
-    def open_(kind: Any, fewest: int = 1, most: int = 4, max_batch: int = 4) -> tuple[TensorRTBackend, HostTensorRT]:
-        library = HostTensorRT(cuda, fewest, most)
+    def open_(kind: Any, fewest: int = 1, max_batch: int = 4, graphs: bool = False) -> Any:
+        library = HostTensorRT(cuda, fewest, most=4)
+        if graphs:
+            library.with_graphs()
         monkeypatch.setitem(sys.modules, "tensorrt", library)
         path = tmp_path / "model.engine"
         path.write_bytes(kind.encode())
@@ -167,6 +166,16 @@ def test_a_failure_is_one_line_and_the_next_batch_is_scored(opened: Opened) -> N
         Scorer(backend).score(images)
     expected = [artifacts.expected_score(image, "views") for image in images]
     np.testing.assert_allclose(Scorer(backend).score(images), expected, atol=CLOSE)
+
+
+@pytest.mark.parametrize(("kind", "strategies"), [("views", [1, 1]), ("image", [None, None])])
+def test_graphs_are_captured_where_only_the_number_of_pictures_differs(
+    opened: Opened, kind: Any, strategies: list[int | None]
+) -> None:
+    backend, library = opened(kind, graphs=True)
+    images = [noise_image(224, 224)] * 6
+    np.testing.assert_allclose(Scorer(backend).score(images), artifacts.expected_score(images[0], kind), atol=CLOSE)
+    assert library.strategies == strategies
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import atexit
 import math
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib import import_module
 from typing import Any
@@ -29,6 +29,7 @@ IN_FLIGHT = 2
 
 # What the scorer puts into a batch at most (a picture alone may be larger): buffers start no larger.
 _USUAL_BYTES = 3 * MAX_BATCH_PIXELS
+_FLOAT = np.dtype(np.float32).itemsize
 _NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING, which pycuda does not name: do not wait for the default stream
 
 # Without a CUDA driver the libraries log that they found none (cudaError 35), at the level of errors, and go on.
@@ -80,15 +81,15 @@ class TensorRTBackend(Backend):
         if sorted(names) != sorted(expected):
             raise self._refuse(f"its tensors are {sorted(names)}, not {sorted(expected)}")
         smallest, _, largest = self._profile(expected[0])
-        self._fewest, most = smallest[0], largest[0]
-        if self.manifest.limits.max_batch != most:
-            raise self._refuse(f"it takes {most} pictures, and {self.manifest.limits.max_batch} by its manifest")
+        self._fewest, self._most = smallest[0], largest[0]
+        if self._most != self.manifest.limits.max_batch:
+            raise self._refuse(f"it takes {self._most} pictures, and {self.manifest.limits.max_batch} by its manifest")
 
     def _profile(self, name: str) -> tuple[tuple[int, ...], ...]:
         return tuple(tuple(shape) for shape in self._engine.get_tensor_profile_shape(name, 0))
 
     def _slot(self, cuda: Any) -> _Slot:
-        reserved = {}
+        reserved = {"score": _FLOAT * self._most}
         for name in INPUT_NAMES[self.manifest.input]:
             itemsize = np.dtype(self._library.nptype(self._engine.get_tensor_dtype(name))).itemsize
             reserved[name] = min(_USUAL_BYTES, math.prod(self._profile(name)[-1]) * itemsize)
@@ -146,8 +147,8 @@ class _Slot:
         # The waiting thread sleeps: the decoders need the cores.
         self._done = cuda.Event(cuda.event_flags.BLOCKING_SYNC | cuda.event_flags.DISABLE_TIMING)
         self._memory = {name: _Memory(cuda, size) for name, size in reserved.items()}
-        self._scores = _Memory(cuda, 0)
-        self._pictures = 0
+        self._scores = self._memory["score"]
+        self._returned = self._scores.host[:0]
 
     def submit(self, inputs: Inputs) -> None:
         for name, array in inputs.items():
@@ -158,29 +159,27 @@ class _Slot:
             self._cuda.memcpy_htod_async(int(memory.device), staged, self._stream)
             self._must(self._context.set_input_shape(name, array.shape), f"{name} {list(array.shape)}")
             self._must(self._context.set_tensor_address(name, int(memory.device)), name)
-        self._pictures = len(array)
-        self._scores.reserve(self._pictures * np.dtype(np.float32).itemsize)
         self._must(self._context.set_tensor_address("score", int(self._scores.device)), "score")
         self._must(self._context.execute_async_v3(self._stream.handle), "the run")
-        self._cuda.memcpy_dtoh_async(self._returned(), int(self._scores.device), self._stream)
+        self._returned = self._scores.host[: _FLOAT * len(array)]
+        self._cuda.memcpy_dtoh_async(self._returned, int(self._scores.device), self._stream)
         self._done.record(self._stream)
 
     def collect(self) -> npt.NDArray[Any]:
         self._done.synchronize()
-        return self._returned().view(np.float32).copy()
+        return self._returned.view(np.float32).copy()
 
     def drain(self) -> None:
         self._stream.synchronize()
 
     def free(self) -> None:
-        self.drain()
+        with suppress(Exception):  # a GPU that has failed cannot be waited for
+            self.drain()
         self._context = None
-        for memory in (*self._memory.values(), self._scores):
+        self._returned = np.empty(0, np.uint8)
+        for memory in self._memory.values():
             memory.free()
         self._done = self._stream = None
-
-    def _returned(self) -> npt.NDArray[np.uint8]:
-        return self._scores.host[: self._pictures * np.dtype(np.float32).itemsize]
 
     def _must(self, worked: bool, what: str) -> None:
         if not worked:
