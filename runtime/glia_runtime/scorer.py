@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,9 +83,7 @@ class Scorer:
         backend, choice = open_backend(path, manifest, device)
         scorer = cls(backend, choice=choice)
         if backend.machine is not None:
-            facts = facts_of(manifest.artifact_sha256, backend.machine)
-            if not has_passed(facts):
-                remember(facts, scorer.self_test())
+            scorer._prove(backend.machine)
         return scorer
 
     def score(self, images: Iterable[Image]) -> npt.NDArray[np.float32]:
@@ -153,6 +151,12 @@ class Scorer:
                 f"more than {probe.tolerance:.3g}; do not use it on this machine, export it again"
             )
         return difference
+
+    def _prove(self, machine: Mapping[str, str]) -> None:
+        """Pass the self-test now, unless the artifact has passed it before on such a machine."""
+        facts = facts_of(self.manifest.artifact_sha256, machine)
+        if not has_passed(facts):
+            remember(facts, self.self_test())
 
     def _batch_size(self, wanted: int | None) -> int:
         size = DEFAULT_BATCH_SIZE if wanted is None else wanted
