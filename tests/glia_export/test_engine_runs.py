@@ -182,10 +182,11 @@ def test_scores_do_not_depend_on_what_is_in_flight(engine: Engine, cache: Path) 
     scorer = Scorer.open(engine("trt", "views", "fp32", this_gpu()))
     images = [noise_image(300, 300 + 10 * index) for index in range(8)]
     together = scorer._backend.run(_batch(images))
+    # Not bit-equal: TensorRT-RTX changes to kernels for the very shape once it has compiled them.
+    bound = BOUND_MAX_ABS["fp32"] * scorer.manifest.score_scale.range
     for start in (0, 4):
-        np.testing.assert_array_equal(
-            scorer._backend.run(_batch(images[start : start + 4])), together[start : start + 4]
-        )
+        alone = scorer._backend.run(_batch(images[start : start + 4]))
+        np.testing.assert_allclose(alone, together[start : start + 4], rtol=0, atol=bound)
 
 
 @pytest.mark.gpu
