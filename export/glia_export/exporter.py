@@ -27,8 +27,9 @@ from glia_export.parity import (
 from glia_export.resize import LONGEST_SIDE
 from glia_export.targets import TARGETS, TargetInfo, target_info
 from glia_export.tensorrt_export import Compiler, Progress, build_engine, choose_compiler
-from glia_runtime.backends import BACKENDS, open_backend
-from glia_runtime.errors import ArtifactError, UsageError
+from glia_runtime.backends import open_backend
+from glia_runtime.backends.engines import check_engine, this_machine
+from glia_runtime.errors import ArtifactError, BackendError, UsageError
 from glia_runtime.manifest import (
     InputKind,
     Limits,
@@ -122,15 +123,25 @@ def export_checkpoint(
             manifest = _write_onnx(model, draft, pictures, reference, temporary, say)
         else:
             manifest = _write_torchscript(model, draft, pictures, reference, temporary, say)
-        manifest = replace(manifest, artifact_sha256=sha256_file(temporary))
+        manifest = replace(manifest, artifact_sha256=sha256_file(temporary), artifact_bytes=temporary.stat().st_size)
         write_manifest(manifest, temporary)
-        if any(backend.target == target for backend in BACKENDS):
+        reason = _cannot_run_here(output, manifest) if compiler else None
+        if reason is None:
             say("opening the pair as a user will, and scoring the probe")
             with _called(temporary, output):
                 Scorer.open(temporary).self_test()
         else:
-            say("not opened and not run: this glia has no backend for engines yet")
+            say(f"compiled, and not run here: {reason}")
     return manifest
+
+
+def _cannot_run_here(output: Path, manifest: Manifest) -> str | None:
+    """Why an engine, which may be for another machine, cannot be run on this one; None when it can."""
+    try:
+        check_engine(output, manifest, this_machine())
+    except BackendError as error:
+        return str(error)
+    return None
 
 
 def _limits(kind: InputKind, profile: Profile | None) -> Limits:

@@ -4,11 +4,9 @@ One code path over the API that the two share. TensorRT-RTX compiles for any of 
 times kernels on the GPU at hand and builds for that one.
 """
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,8 @@ import torch
 
 from glia_export.engine_options import Shape
 from glia_export.parity import Say
+from glia_runtime.backends.engines import CLASSIC, RTX, Flavour, import_if_here, known_capabilities
+from glia_runtime.backends.tensorrt import error_logger
 from glia_runtime.errors import ArtifactError, MissingExtraError, UsageError
 from glia_runtime.manifest import EngineInfo, Target
 
@@ -24,22 +24,6 @@ Progress = Callable[[str, int, int], None]
 
 DEFAULT_CAPABILITY = "8.9"
 """The RTX 40 series; the paper's machine has an RTX 4090."""
-
-
-@dataclass(frozen=True)
-class Flavour:
-    """One of the two libraries: its name in manifests, its module, its own name."""
-
-    name: str
-    module: str
-    title: str
-
-
-RTX = Flavour("tensorrt-rtx", "tensorrt_rtx", "TensorRT-RTX")
-CLASSIC = Flavour("tensorrt", "tensorrt", "TensorRT")
-
-# Without a CUDA driver the libraries log that they found none (cudaError 35), at the level of errors, and go on.
-_NO_DRIVER = re.compile(r"cuda.*\b35\b", re.IGNORECASE | re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -84,17 +68,17 @@ def choose_compiler(target: Target, wanted: Sequence[str], say: Say) -> Compiler
     if not wanted and local is None:
         say(f"no GPU here: building for compute capability {DEFAULT_CAPABILITY}; --compute-capability names another")
     if target == "trt":
-        classic = _imported(CLASSIC)
+        classic = import_if_here(CLASSIC.module)
         if classic is not None and capabilities == (local,):
             say(f"--to trt: building with classic TensorRT, for this machine's GPU ({local})")
             return Compiler(CLASSIC, classic, capabilities)
         reason = "classic TensorRT does not import here" if classic is None else "classic needs the GPU it builds for"
         say(f"--to trt: building with TensorRT-RTX; {reason}")
-    library = _imported(RTX)
+    library = import_if_here(RTX.module)
     if library is None:
         raise MissingExtraError.for_package(RTX.module, "trt-rtx", f"--to {target}")
     compiler = Compiler(RTX, library, capabilities)
-    known = _known_capabilities(library)
+    known = known_capabilities(library)
     for capability in capabilities:
         if capability not in known:
             raise UsageError(
@@ -125,7 +109,7 @@ def build_engine(
         KeyboardInterrupt: the build was stopped; nothing is written.
     """
     library = compiler.library
-    logger = _logger(library)
+    logger = error_logger(library)
     builder = library.Builder(logger)
     network = builder.create_network(1 << int(library.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = library.OnnxParser(network, logger)
@@ -141,7 +125,7 @@ def build_engine(
     if compiler.flavour is RTX:
         config.num_compute_capabilities = len(compiler.compute_capabilities)
         for index, capability in enumerate(compiler.compute_capabilities):
-            config.set_compute_capability(_known_capabilities(library)[capability], index)
+            config.set_compute_capability(known_capabilities(library)[capability], index)
     monitor = config.progress_monitor = _monitor(library, progress)
     # In a thread, so that this one is free to receive Ctrl-C: raised inside a callback, it would go through C++.
     with ThreadPoolExecutor(1, thread_name_prefix="glia-build") as pool:
@@ -152,8 +136,9 @@ def build_engine(
             monitor.stopped = True
             raise
     if engine is None:
-        reason = logger.errors[-1] if logger.errors else "it gives no reason"
-        raise ArtifactError(f"{compiler.title} built no engine: {reason}; export --to onnx, or another --precision")
+        raise ArtifactError(
+            f"{compiler.title} built no engine: {logger.reason}; export --to onnx, or another --precision"
+        )
     with path.open("wb") as file:
         file.write(engine)
 
@@ -171,33 +156,6 @@ def _local_capability() -> str | None:
         return None
     major, minor = torch.cuda.get_device_capability()
     return f"{major}.{minor}"
-
-
-def _imported(flavour: Flavour) -> Any:
-    try:
-        return import_module(flavour.module)
-    except (ImportError, OSError):  # the bindings without their libraries, or without the driver
-        return None
-
-
-def _known_capabilities(library: Any) -> dict[str, Any]:
-    members = library.ComputeCapability.__members__
-    return {f"{name[2:-1]}.{name[-1]}": value for name, value in members.items() if name.startswith("SM")}
-
-
-def _logger(library: Any) -> Any:
-    class Logger(library.ILogger):  # type: ignore[misc]
-        """Keeps errors for the message of the exception; prints nothing."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.errors: list[str] = []
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity <= library.ILogger.ERROR and not _NO_DRIVER.search(message):
-                self.errors.append(message)
-
-    return Logger()
 
 
 def _monitor(library: Any, progress: Progress) -> Any:

@@ -92,8 +92,13 @@ def infer(
     fail_fast: Annotated[
         bool, typer.Option("--fail-fast", help="Stop at the first picture that fails; --resume tries it again.")
     ] = False,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Pictures in one run of the graph. Default: 8.")] = None,
-    device: Annotated[str, typer.Option(help="auto or cpu.")] = "auto",
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Pictures handed over at once; over the artifact's limit they run in parts. Default: 8."
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, or for engines cuda.")] = "auto",
     self_test: Annotated[
         bool, typer.Option("--self-test", help="First check the artifact on this machine by its probe.")
     ] = False,

@@ -19,8 +19,12 @@ from glia_runtime.errors import ArtifactError, ManifestError
 from glia_runtime.fragments import FragmentSpec
 from glia_runtime.strict_json import JsonError, from_jsonable, parse_object, to_jsonable
 
-MANIFEST_VERSION = "1.0"
-"""Major.minor. Another major is refused; a newer minor may add fields, which this reader then ignores."""
+MANIFEST_VERSION = "1.1"
+"""Major.minor. Another major is refused; a newer minor may add fields, which this reader then ignores.
+
+1.1 added `artifact_bytes`.
+"""
+_ADDED_IN_MINOR = {"artifact_bytes": 1}  # null in what an older version wrote
 
 InputKind = Literal["image", "views"]
 Precision = Literal["fp32", "fp16", "fp16-weights", "bf16", "int8"]
@@ -139,6 +143,8 @@ class Manifest:
     limits: Limits = field(default_factory=Limits)
     opset: int | None = None
     engine: EngineInfo | None = None
+    artifact_bytes: int | None = None
+    """Size of the artifact file; None where its SHA-256 is empty, and in manifests of version 1.0."""
     glia_version: str = ""
     created: str = ""
     """UTC, ISO 8601."""
@@ -164,10 +170,11 @@ class Manifest:
         """
         try:
             fields = parse_object(text)
-            newer_minor = _check_version(fields)
+            minor, known_minor = _check_version(fields)
             digest = fields.pop(_DIGEST_KEY, None)
             expected = _digest(fields)
-            manifest = from_jsonable(cls, fields, ignore_unknown=newer_minor)
+            fields |= {name: None for name, since in _ADDED_IN_MINOR.items() if minor < since}
+            manifest = from_jsonable(cls, fields, ignore_unknown=minor > known_minor)
             _check_values(manifest)
             if digest != expected:
                 raise JsonError(f"it was edited after export ({_DIGEST_KEY} does not match)")
@@ -231,15 +238,27 @@ def sha256_file(path: str | Path) -> str:
 
 
 def verify_artifact(path: str | Path, manifest: Manifest) -> None:
-    """Raise `ArtifactError` unless the file's SHA-256 is the one in its manifest."""
+    """Raise `ArtifactError` unless the file's size and SHA-256 are those in its manifest."""
     try:
-        actual = sha256_file(path)
+        size = Path(path).stat().st_size
+        expected = size if manifest.artifact_bytes is None else manifest.artifact_bytes
+        actual = sha256_file(path) if size == expected else ""
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+    if size < expected:
+        raise ArtifactError(
+            f"{path}: holds {size} bytes of the {expected} that its manifest says, so it was copied in part, or has "
+            "another artifact's manifest: copy both again, or export again"
+        )
+    if size > expected:
+        raise ArtifactError(
+            f"{path}: holds {size} bytes and its manifest describes a file of {expected}, so that is the manifest of "
+            "another artifact: copy both again, or export again"
+        )
     if actual != manifest.artifact_sha256:
         raise ArtifactError(
             f"{path}: its SHA-256 {actual[:12]}... is not its manifest's {manifest.artifact_sha256[:12]}...; "
-            "the file was changed or copied in part: copy both again, or export again"
+            "the file was changed, or is another one: copy both again, or export again"
         )
 
 
@@ -248,8 +267,8 @@ def _digest(fields: dict[str, Any]) -> str:
     return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _check_version(fields: dict[str, Any]) -> bool:
-    """Refuse another major version; return whether the minor one is newer than this reader's."""
+def _check_version(fields: dict[str, Any]) -> tuple[int, int]:
+    """Refuse another major version; return the minor one, and this reader's."""
     version = fields.get("manifest_version")
     if not isinstance(version, str):
         raise JsonError("not a glia manifest (no manifest_version)")
@@ -262,7 +281,7 @@ def _check_version(fields: dict[str, Any]) -> bool:
         raise JsonError(
             f"manifest version {version}, but this glia reads {known_major}.x; install the glia that wrote it"
         )
-    return minor > known_minor
+    return minor, known_minor
 
 
 def _check_values(manifest: Manifest) -> None:
@@ -270,6 +289,8 @@ def _check_values(manifest: Manifest) -> None:
         value: str = getattr(manifest, name)
         if value and (len(value) != 64 or set(value) - set("0123456789abcdef")):
             raise JsonError(f"{name} is not a SHA-256 in lower-case hex")
+    if manifest.artifact_bytes is not None and manifest.artifact_bytes < 0:
+        raise JsonError("artifact_bytes is negative")
     if manifest.score_scale.range <= 0:
         raise JsonError("score_scale.maximum is not above score_scale.minimum")
     if manifest.probe.tolerance < 0:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from glia_runtime.manifest import Manifest, read_manifest, verify_artifact
 from glia_runtime.pipeline import NOT_FINITE, Named, PathLike, stream_results
 from glia_runtime.pipeline import Result as Result  # with the scorer that makes them
 from glia_runtime.probe import probe_images
+from glia_runtime.verdicts import facts_of, has_passed, remember
 
 MODEL_VARIABLE = "GLIA_MODEL"
 BUNDLED_MODEL = Path(__file__).parent / "bundled" / "glianet-vit-tiny.onnx"
@@ -46,14 +47,16 @@ class Scorer:
 
     @classmethod
     def open(cls, artifact: PathLike | None = None, device: str = "auto") -> Scorer:
-        """Open `artifact` (by default ``$GLIA_MODEL``, else the bundled model) on `device` ("auto", "cpu").
+        """Open `artifact` (by default ``$GLIA_MODEL``, else the bundled model) on `device` ("auto", "cpu", "cuda").
 
-        The manifest and its version are checked first, then the file's hash; only then is it handed to a
-        backend.
+        The manifest and its version are checked first, then the file's size and hash; only then is it handed to a
+        backend. An engine is probed (`self_test`) the first time it meets a GPU, driver or library; the pass is
+        remembered in the user's cache directory (`glia_runtime.verdicts`).
 
         Raises:
             ManifestError: the manifest is missing, altered or of an unknown version.
-            ArtifactError: the file is missing, is not the one its manifest describes, or cannot be loaded.
+            ArtifactError: the file is missing, is not the one its manifest describes, cannot be loaded, or fails
+                its probe.
             BackendError: no backend runs it on `device`, or its package is missing (`MissingExtraError`).
         """
         path = find_model(artifact)
@@ -64,7 +67,10 @@ class Scorer:
         manifest = read_manifest(path)
         verify_artifact(path, manifest)
         backend, choice = open_backend(path, manifest, device)
-        return cls(backend, choice=choice)
+        scorer = cls(backend, choice=choice)
+        if backend.machine is not None:
+            scorer._prove(backend.machine)
+        return scorer
 
     def score(self, images: Iterable[Image | bytes]) -> npt.NDArray[np.float32]:
         """Score pictures, uint8 RGB arrays [H, W, 3] of any sizes or the bytes of files: float32 [B], in order.
@@ -144,11 +150,17 @@ class Scorer:
             )
         return difference
 
+    def _prove(self, machine: Mapping[str, str]) -> None:
+        """Pass the self-test now, unless the artifact has passed it before on such a machine."""
+        facts = facts_of(self.manifest.artifact_sha256, machine)
+        if not has_passed(facts):
+            remember(facts, self.self_test())
+
     def _batch_size(self, wanted: int | None) -> int:
         size = DEFAULT_BATCH_SIZE if wanted is None else wanted
         if size < 1:
             raise UsageError(f"the batch size is {size}; pass 1 or more")
-        return min(size, self.manifest.limits.max_batch or size)
+        return size
 
     def _run(self, pictures: Sequence[Prepared]) -> npt.NDArray[np.float32]:
         return self._backend.run(collate(pictures, self.manifest.input))

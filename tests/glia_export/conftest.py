@@ -10,10 +10,17 @@ from PIL import Image
 
 from glia.models import QualityModel, create_model, save_checkpoint
 from glia_export import export_checkpoint
+from glia_export.engine_options import EngineOptions
+from glia_runtime.backends.engines import RTX, import_if_here
 from glia_runtime.manifest import InputKind, Precision, ScoreScale, Target
 from tests.shapes import noise_image
 
 Exported = Callable[[Target, InputKind, Precision], Path]
+Engine = Callable[[Target, InputKind, Precision, EngineOptions], Path]
+
+needs_rtx = pytest.mark.skipif(
+    import_if_here(RTX.module) is None, reason="tensorrt_rtx does not import: pip install 'glia[trt-rtx]'"
+)
 
 
 def spread_model(backbone: str = "test_vit", **config: object) -> QualityModel:
@@ -73,3 +80,22 @@ def exported(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, picture
         return path
 
     return export
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, pictures: Path) -> Engine:
+    """Build an engine once for each combination."""
+    folder = tmp_path_factory.mktemp("engines")
+    built: dict[object, Path] = {}
+
+    def build(target: Target, kind: InputKind, precision: Precision, options: EngineOptions) -> Path:
+        path = built.setdefault(
+            (target, kind, precision, options), folder / f"{len(built)}-{kind}-{precision}.{target}"
+        )
+        if not path.exists():
+            export_checkpoint(
+                checkpoint, target, path, precision=precision, input=kind, images=pictures, engine=options
+            )
+        return path
+
+    return build

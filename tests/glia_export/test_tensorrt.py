@@ -1,4 +1,4 @@
-"""Engines, really compiled where TensorRT-RTX is installed; none is run, that takes a GPU of the right kind."""
+"""Engines, really compiled where TensorRT-RTX is installed; test_engine_runs.py opens and runs them."""
 
 import os
 import resource
@@ -20,16 +20,13 @@ from glia.models import save_checkpoint
 from glia_export import export_checkpoint, tensorrt_export
 from glia_export.cli import app
 from glia_export.engine_options import EngineOptions, profile_of
-from glia_export.tensorrt_export import CLASSIC, RTX, build_engine, choose_compiler
-from glia_runtime.cli import app as infer_app
+from glia_export.tensorrt_export import build_engine, choose_compiler
+from glia_runtime.backends.engines import CLASSIC, RTX, Flavour
 from glia_runtime.errors import ArtifactError, MissingExtraError, UsageError
 from glia_runtime.fragments import FragmentSpec
 from glia_runtime.manifest import InputKind, Limits, Precision, Target, manifest_path, read_manifest, verify_artifact
-from tests.glia_export.conftest import spread_model
+from tests.glia_export.conftest import Engine, needs_rtx, spread_model
 
-needs_rtx = pytest.mark.skipif(
-    tensorrt_export._imported(RTX) is None, reason="tensorrt_rtx does not import: pip install 'glia[trt-rtx]'"
-)
 CAPABILITIES = ("8.9",)
 
 
@@ -40,7 +37,7 @@ def fake_library(version: str = "1.2.3") -> Any:
 
 def install(monkeypatch: pytest.MonkeyPatch, *, gpu: tuple[int, int] | None, **libraries: Any) -> None:
     """Make these libraries, and no others, importable, and this the machine's GPU."""
-    monkeypatch.setattr(tensorrt_export, "_imported", lambda flavour: libraries.get(flavour.module))
+    monkeypatch.setattr(tensorrt_export, "import_if_here", libraries.get)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu is not None)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: gpu)
 
@@ -63,7 +60,7 @@ def test_the_compiler_is_chosen_and_said(
     wanted: tuple[str, ...],
     gpu: tuple[int, int] | None,
     classic: bool,
-    flavour: tensorrt_export.Flavour,
+    flavour: Flavour,
     capabilities: tuple[str, ...],
     said: str,
 ) -> None:
@@ -117,23 +114,6 @@ def test_views_have_no_size() -> None:
         profile_of(EngineOptions(max_size=2048), "views")
 
 
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, pictures: Path) -> Any:
-    """Build an engine once for each combination."""
-    folder = tmp_path_factory.mktemp("engines")
-
-    def build(target: Target, kind: InputKind, precision: Precision, capabilities: tuple[str, ...]) -> Path:
-        path = folder / f"{kind}-{precision}.{target}"
-        if not path.exists():
-            options = EngineOptions(capabilities, max_batch=4)
-            export_checkpoint(
-                checkpoint, target, path, precision=precision, input=kind, images=pictures, engine=options
-            )
-        return path
-
-    return build
-
-
 @needs_rtx
 @pytest.mark.parametrize(
     ("target", "kind", "precision", "capabilities"),
@@ -144,9 +124,9 @@ def engine(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, pictures:
     ],
 )
 def test_an_engine_and_its_manifest(
-    engine: Any, target: Target, kind: InputKind, precision: Precision, capabilities: tuple[str, ...]
+    engine: Engine, target: Target, kind: InputKind, precision: Precision, capabilities: tuple[str, ...]
 ) -> None:
-    path = engine(target, kind, precision, capabilities)
+    path = engine(target, kind, precision, EngineOptions(capabilities, max_batch=4))
     manifest = read_manifest(path)
     verify_artifact(path, manifest)
     assert (manifest.target, manifest.input, manifest.precision, manifest.opset) == (target, kind, precision, 20)
@@ -160,15 +140,6 @@ def test_an_engine_and_its_manifest(
     assert ("rounded to bf16" in row.backend) == (precision == "bf16")
     # The twin of a bf16 graph does round: float32 would be within 1e-4 of the range of 100.
     assert (row.max_abs > 0.01) == (precision != "fp32")
-
-
-@needs_rtx
-def test_an_engine_is_not_run_by_this_release(engine: Any, pictures: Path) -> None:
-    path = engine("trt-rtx", "image", "fp16", ("8.9",))
-    done = CliRunner().invoke(infer_app, ["--model", str(path), str(pictures / "0.png")])
-    assert done.exit_code == 2 and done.stdout == ""
-    (line,) = done.stderr.splitlines()
-    assert "runs no trt-rtx artifacts (tensorrt-rtx 1." in line and "compute capability 8.9), only onnx" in line
 
 
 @needs_rtx

@@ -47,6 +47,7 @@ def manifest_for(
         config={"depth": 0, "nested": {"list": [1, 2.5, None, "text"]}},
         checkpoint_sha256="0" * 64,
         artifact_sha256=sha256_file(artifact),
+        artifact_bytes=artifact.stat().st_size,
         target=target,
         input=kind,
         precision="fp32",

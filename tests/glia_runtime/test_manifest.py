@@ -86,6 +86,11 @@ def test_files(tmp_path: Path) -> None:
     # SHA-256 of b"graph", computed by coreutils' sha256sum.
     known = "eef93e1d14482804277fca0172464032d1a4fdbcc338524059fa1e861454ad4d"
     verify_artifact(artifact, replace(MANIFEST, artifact_sha256=known))
+    verify_artifact(artifact, replace(MANIFEST, artifact_sha256=known, artifact_bytes=5))
+    with pytest.raises(ArtifactError, match="holds 5 bytes of the 6 that its manifest says, so it was copied in part"):
+        verify_artifact(artifact, replace(MANIFEST, artifact_sha256=known, artifact_bytes=6))
+    with pytest.raises(ArtifactError, match=r"holds 5 bytes and its manifest describes a file of 4, so .* of another"):
+        verify_artifact(artifact, replace(MANIFEST, artifact_sha256=known, artifact_bytes=4))
 
 
 @pytest.mark.parametrize(
@@ -106,6 +111,7 @@ def test_files(tmp_path: Path) -> None:
         ({"parity": [1]}, r"parity\[0\] is a whole number, not an object"),
         ({"architecture": None}, "architecture is null, not text"),
         ({"artifact_sha256": "B" * 64}, "artifact_sha256 is not a SHA-256"),
+        ({"artifact_bytes": -1}, "artifact_bytes is negative"),
         ({"checkpoint_sha256": "abc"}, "checkpoint_sha256 is not a SHA-256"),
         ({"probe": {"scores": [1], "tolerance": -1}}, "probe.tolerance is negative"),
         ({"probe": {"scores": ["1"], "tolerance": 1}}, r"probe.scores\[0\] is text, not a number"),
@@ -141,6 +147,12 @@ def test_an_edit_without_the_digest_shows() -> None:
     assert text != MANIFEST.to_json()
     with pytest.raises(ManifestError, match="edited after export"):
         Manifest.from_json(text)
+
+
+def test_an_older_minor_version_lacks_what_was_added_since() -> None:
+    fields = {**fields_of(), "manifest_version": "1.0"}
+    del fields["artifact_bytes"]
+    assert Manifest.from_json(signed(fields)) == replace(MANIFEST, manifest_version="1.0")
 
 
 def test_a_newer_minor_version_may_add_fields() -> None:

@@ -88,8 +88,8 @@ def test_targets_and_devices(copy: tuple[Path, Manifest]) -> None:
     )
     with pytest.raises(BackendError, match="device 'cuda' cannot run onnx artifacts; choose one of: auto, cpu"):
         Scorer.open(path, device="cuda")
-    artifacts.rewrite(path, manifest, target="trt")
-    with pytest.raises(BackendError, match="this glia runs no trt artifacts, only onnx, torchscript"):
+    artifacts.rewrite(path, manifest, target="pt2")
+    with pytest.raises(BackendError, match="this glia runs no pt2 artifacts, only onnx, torchscript"):
         Scorer.open(path)
 
 

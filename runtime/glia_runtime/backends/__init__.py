@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from glia_runtime.backends.engines import ENGINE_TARGETS, check_engine, flavour_of, this_machine
 from glia_runtime.errors import BackendError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -43,6 +44,8 @@ class BackendInfo:
 BACKENDS: tuple[BackendInfo, ...] = (
     BackendInfo("onnxruntime", "onnx", ("cpu",), "onnxruntime", "cpu", "onnxruntime", "OnnxRuntimeBackend"),
     BackendInfo("torchscript", "torchscript", ("cpu",), "torch", "train", "torchscript", "TorchScriptBackend"),
+    BackendInfo("tensorrt", "trt-rtx", ("cuda",), "tensorrt_rtx", "trt-rtx", "tensorrt", "TensorRTBackend"),
+    BackendInfo("tensorrt", "trt", ("cuda",), "tensorrt", "trt", "tensorrt", "TensorRTBackend"),
 )
 """In order of preference for `auto`."""
 
@@ -55,20 +58,21 @@ def open_backend(artifact: Path, manifest: Manifest, device: str = "auto") -> tu
         MissingExtraError: the backend's package is not installed.
         ArtifactError: the backend refuses the file.
     """
-    fitting = [info for info in BACKENDS if info.target == manifest.target]
+    # `--to trt` makes an engine of either flavour, and it is the flavour that says what can run it.
+    is_engine = manifest.target in ENGINE_TARGETS
+    target = flavour_of(artifact, manifest)[0].target if is_engine else manifest.target
+    fitting = [info for info in BACKENDS if info.target == target]
     if not fitting:
         known = ", ".join(info.target for info in BACKENDS)
-        made_for = ""
-        if (engine := manifest.engine) is not None:
-            gpus = ", ".join(engine.compute_capabilities)
-            made_for = f" ({engine.flavour} {engine.version} for compute capability {gpus})"
         raise BackendError(
-            f"{artifact}: this glia runs no {manifest.target} artifacts{made_for}, only {known}; export to one of these"
+            f"{artifact}: this glia runs no {manifest.target} artifacts, only {known}; export to one of these"
         )
     on_device = [info for info in fitting if device in ("auto", *info.devices)]
     if not on_device:
         known = ", ".join(sorted({name for info in fitting for name in info.devices}))
         raise BackendError(f"device {device!r} cannot run {manifest.target} artifacts; choose one of: auto, {known}")
+    if is_engine:  # before any package is asked for: without a GPU, none is worth installing
+        check_engine(artifact, manifest, this_machine())
     info = next((info for info in on_device if is_installed(info.package)), None)
     if info is None:
         raise MissingExtraError.for_package(on_device[0].package, on_device[0].extra, f"{artifact}:")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -34,8 +35,13 @@ class Backend(ABC):
     name: str
     """As in the registry and in parity rows."""
 
+    machine: Mapping[str, str] | None = None
+    """For a backend whose artifacts have to be probed on each machine that runs them: what a verdict is bound to
+    besides the artifact, as the GPU, the driver and the library; set by `_load`.
+    """
+
     def __init__(self, artifact: Path, manifest: Manifest, device: str) -> None:
-        """Load `artifact`, whose manifest and hash have been checked, on `device`.
+        """Load `artifact`, which is the one its manifest describes and fits this machine, on `device`.
 
         Raises:
             ArtifactError: the library cannot load it, or its inputs are not those its manifest declares.
@@ -60,30 +66,30 @@ class Backend(ABC):
         batch = check_inputs(inputs, self.manifest.input)
         step = self.manifest.limits.max_batch or max(1, batch)
         parts = [
-            self._timed({name: array[start : start + step] for name, array in inputs.items()})
-            for start in range(0, batch, step)
+            {name: array[start : start + step] for name, array in inputs.items()} for start in range(0, batch, step)
         ]
-        return np.concatenate(parts) if parts else np.empty(0, dtype=np.float32)
+        return np.concatenate(self._timed(parts)) if parts else np.empty(0, dtype=np.float32)
 
-    def _timed(self, inputs: Inputs) -> Scores:
-        pictures = len(next(iter(inputs.values())))
+    def _timed(self, parts: Sequence[Inputs]) -> list[Scores]:
+        pictures = [len(next(iter(part.values()))) for part in parts]
         begun = perf_counter()
         try:
-            scores = self._run(inputs)
+            outcomes = self._run_parts(parts)
         # Each library has its own exception types; a failure inside one must still be one clear line.
         except Exception as error:
             raise BackendError(
-                f"{self.artifact}: {self.name} failed on {pictures} picture(s) ({first_line(error)}); "
+                f"{self.artifact}: {self.name} failed on {sum(pictures)} picture(s) ({first_line(error)}); "
                 "try a smaller batch, or check the artifact with glia-infer --self-test"
             ) from error
         self.timing.seconds += perf_counter() - begun
-        self.timing.runs += 1
-        self.timing.pictures += pictures
-        if scores.shape != (pictures,):
-            raise ArtifactError(
-                f"{self.artifact}: {list(scores.shape)} scores for {pictures} picture(s); export it again"
-            )
-        return scores.astype(np.float32, copy=False)
+        self.timing.runs += len(parts)
+        self.timing.pictures += sum(pictures)
+        for scores, wanted in zip(outcomes, pictures, strict=True):
+            if scores.shape != (wanted,):
+                raise ArtifactError(
+                    f"{self.artifact}: {list(scores.shape)} scores for {wanted} picture(s); export it again"
+                )
+        return [scores.astype(np.float32, copy=False) for scores in outcomes]
 
     def _refuse(self, reason: object) -> ArtifactError:
         return ArtifactError(
@@ -94,6 +100,10 @@ class Backend(ABC):
     @abstractmethod
     def _load(self) -> None:
         """Load `self.artifact`; raise `ArtifactError` (see `_refuse`)."""
+
+    def _run_parts(self, parts: Sequence[Inputs]) -> list[npt.NDArray[Any]]:
+        """Run the graph on each part of a batch; a backend that can have several in flight does it here."""
+        return [self._run(part) for part in parts]
 
     @abstractmethod
     def _run(self, inputs: Inputs) -> npt.NDArray[Any]:
