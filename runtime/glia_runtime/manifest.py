@@ -19,8 +19,10 @@ from glia_runtime.errors import ArtifactError, ManifestError
 from glia_runtime.fragments import FragmentSpec
 from glia_runtime.strict_json import JsonError, from_jsonable, parse_object, to_jsonable
 
-MANIFEST_VERSION = "1.0"
-"""Major.minor. Another major is refused; a newer minor may add fields, which this reader then ignores."""
+MANIFEST_VERSION = "1.1"
+"""Major.minor. Another major is refused; a newer minor may add fields, which this reader then ignores, and an older one
+may lack fields, which then have their defaults.
+"""
 
 InputKind = Literal["image", "views"]
 Precision = Literal["fp32", "fp16", "fp16-weights", "bf16", "int8"]
@@ -78,11 +80,11 @@ class EngineInfo:
 
 @dataclass(frozen=True)
 class ParityRow:
-    """Scores of one backend and precision compared with the PyTorch fp32 model's on the same `images`
-    pictures.
+    """Scores of one backend, computing in `precision` on `device`, compared with the PyTorch fp32 model's on the same
+    `images` pictures.
 
-    Differences are in score units; `bound_max_abs` too. A correlation is None where it is not defined (fewer
-    than two pictures, or constant scores).
+    Differences and their bounds are in score units; a bound is None where none is set. A correlation is None where it
+    is not defined (fewer than two pictures, or constant scores).
     """
 
     backend: str
@@ -95,6 +97,8 @@ class ParityRow:
     bound_max_abs: float
     bound_srcc: float | None
     passed: bool
+    bound_mean_abs: float | None = None
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -164,16 +168,22 @@ class Manifest:
         """
         try:
             fields = parse_object(text)
-            newer_minor = _check_version(fields)
+            minor, known_minor = _check_version(fields)
             digest = fields.pop(_DIGEST_KEY, None)
             expected = _digest(fields)
-            manifest = from_jsonable(cls, fields, ignore_unknown=newer_minor)
+            manifest = from_jsonable(cls, fields, ignore_unknown=minor > known_minor, fill_defaults=minor < known_minor)
             _check_values(manifest)
             if digest != expected:
                 raise JsonError(f"it was edited after export ({_DIGEST_KEY} does not match)")
         except JsonError as error:
             raise ManifestError(f"{source}: {error}; export the artifact again") from error
         return manifest
+
+    def parity_row(self, backend: str, precision: Precision, device: str) -> ParityRow | None:
+        """What the report says about one way to run the artifact, or None."""
+        return next(
+            (r for r in self.parity if (r.backend, r.precision, r.device) == (backend, precision, device)), None
+        )
 
 
 def manifest_path(artifact: str | Path) -> Path:
@@ -248,8 +258,8 @@ def _digest(fields: dict[str, Any]) -> str:
     return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _check_version(fields: dict[str, Any]) -> bool:
-    """Refuse another major version; return whether the minor one is newer than this reader's."""
+def _check_version(fields: dict[str, Any]) -> tuple[int, int]:
+    """Refuse another major version; return the minor one, and this reader's."""
     version = fields.get("manifest_version")
     if not isinstance(version, str):
         raise JsonError("not a glia manifest (no manifest_version)")
@@ -262,7 +272,7 @@ def _check_version(fields: dict[str, Any]) -> bool:
         raise JsonError(
             f"manifest version {version}, but this glia reads {known_major}.x; install the glia that wrote it"
         )
-    return minor > known_minor
+    return minor, known_minor
 
 
 def _check_values(manifest: Manifest) -> None:

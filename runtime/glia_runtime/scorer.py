@@ -74,16 +74,22 @@ class Scorer:
         """Which backend and device were picked, and why."""
 
     @classmethod
-    def open(cls, artifact: PathLike | None = None, device: str = "auto") -> Scorer:
-        """Open `artifact` (by default ``$GLIA_MODEL``, else the bundled model) on `device` ("auto", "cpu").
+    def open(cls, artifact: PathLike | None = None, device: str = "auto", backend: str = "auto") -> Scorer:
+        """Open `artifact` (by default ``$GLIA_MODEL``, else the bundled model).
 
         The manifest and its version are checked first, then the file's hash; only then is it handed to a
         backend.
 
+        Args:
+            artifact: the exported file.
+            device: "auto", "cpu" or "cuda".
+            backend: a `glia_runtime.backends.BackendInfo.title`, "openvino:bf16" for instance; "auto" takes the fastest
+                that can run here and whose parity row passes, or whose probe does where there is no row.
+
         Raises:
             ManifestError: the manifest is missing, altered or of an unknown version.
             ArtifactError: the file is missing, is not the one its manifest describes, or cannot be loaded.
-            BackendError: no backend runs it on `device`, or its package is missing (`MissingExtraError`).
+            BackendError: no such backend runs it on `device`, or its package is missing (`MissingExtraError`).
         """
         path = find_model(artifact)
         if path == BUNDLED_MODEL and not path.exists():
@@ -92,8 +98,8 @@ class Scorer:
             )
         manifest = read_manifest(path)
         verify_artifact(path, manifest)
-        backend, choice = open_backend(path, manifest, device)
-        return cls(backend, choice=choice)
+        loaded, choice = open_backend(path, manifest, device, backend, prove=lambda unproven: cls(unproven).self_test())
+        return cls(loaded, choice=choice)
 
     def score(self, images: Iterable[Image]) -> npt.NDArray[np.float32]:
         """Score pictures, uint8 RGB arrays [H, W, 3] of any sizes: float32 [B] in the same order.
@@ -144,7 +150,7 @@ class Scorer:
         """Score the probe pictures and return the largest difference (score units) to the manifest's scores.
 
         Raises:
-            ArtifactError: a score is off by more than the manifest's tolerance, or the probe is another one.
+            ArtifactError: a score is off by more than `tolerance`, or the probe is another one.
         """
         probe = self.manifest.probe
         images = probe_images()
@@ -154,12 +160,22 @@ class Scorer:
                 f"{len(images)} probe pictures; export it again with this version"
             )
         difference = float(np.abs(self.score(images).astype(np.float64) - np.array(probe.scores)).max())
-        if difference > probe.tolerance:
+        if difference > self.tolerance:
             raise ArtifactError(
                 f"{self.artifact}: the self-test failed: a probe score is off by {difference:.3g}, "
-                f"more than {probe.tolerance:.3g}; do not use it on this machine, export it again"
+                f"more than {self.tolerance:.3g}; do not use it on this machine, export it again"
             )
         return difference
+
+    @property
+    def tolerance(self) -> float:
+        """How far a probe score may be off: the bound of the backend's parity row, else the manifest's (score units).
+
+        They differ where the backend computes in a coarser precision than the artifact's own.
+        """
+        backend = self._backend
+        row = self.manifest.parity_row(backend.name, backend.precision, backend.device)
+        return row.bound_max_abs if row else self.manifest.probe.tolerance
 
     def _batch_size(self, wanted: int | None) -> int:
         size = DEFAULT_BATCH_SIZE if wanted is None else wanted
