@@ -193,6 +193,7 @@ def main(
         if parity:
             mean, largest = (parity[name] / parity["range"] for name in ("mean_abs", "max_abs"))
             proof = f"mean {mean:.1e}, largest {largest:.1e} of the range, SRCC {parity['srcc']:.5f}"
+            proof += "" if parity["passed"] else " (missed)"
         print(
             f"{name:<16} {row['pictures_per_second']:10.2f} {row['times_eager']:8.2f} {row['gflops']:8.0f} "
             f"{row['part_of_peak']:8.0%}  {proof}"
