@@ -52,7 +52,7 @@ check-python:
 
 # Not editable: the demonstration runs what a wheel holds, so it is installed anew when a source changes.
 $(DEMO)/.installed: pyproject.toml $(shell find runtime/glia_runtime -type f -not -path '*/__pycache__/*') | check-python
-	@echo "installing the runtime into $(DEMO) (about 0.2 GB)"
+	@echo "installing the runtime into $(DEMO) (about 0.4 GB)"
 	@test -x $(DEMO)/bin/python || $(PYTHON) -m venv $(DEMO) || { rm -rf $(DEMO); exit 1; }
 	@$(DEMO)/bin/python -m pip install --quiet '.[cpu]'
 	@touch $@

@@ -16,15 +16,18 @@ import numpy.typing as npt
 import onnx
 import onnx.checker
 import onnxruntime
+import openvino
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
+from openvino.frontend.onnx import ConversionExtension
 from torch import Tensor
 
 import glia.ops
 from glia_export.fragment_sample_onnx import FUNCTION_DOMAIN, FUNCTION_NAME, fragment_sample_function
+from glia_runtime.backends.openvino import fragment_sample_node
 from glia_runtime.errors import UsageError
 from glia_runtime.fragments import FragmentSpec, fragment_sample
 from glia_runtime.views import enlarge
@@ -145,10 +148,8 @@ def ragged_sampler(form: str) -> Sampler:
 
 
 @lru_cache
-def onnx_session(
-    dtype: int = TensorProto.FLOAT, opset: int = OPSET, spec: FragmentSpec = SPEC
-) -> onnxruntime.InferenceSession:
-    """Run the function as a model's only node; the node names grid and fragment only where they differ."""
+def onnx_model(dtype: int = TensorProto.FLOAT, opset: int = OPSET, spec: FragmentSpec = SPEC) -> bytes:
+    """Make a model of the function as its only node; the node names grid and fragment only where they differ."""
     attributes: dict[str, Any] = {} if spec == SPEC else {"grid": spec.grid, "fragment": spec.fragment}
     node = helper.make_node(FUNCTION_NAME, ["images", "sizes"], ["mosaic"], domain=FUNCTION_DOMAIN, **attributes)
     graph = helper.make_graph(
@@ -167,7 +168,28 @@ def onnx_session(
         ir_version=10,
     )
     onnx.checker.check_model(model, full_check=True)
-    return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return bytes(model.SerializeToString())
+
+
+def onnx_session(
+    dtype: int = TensorProto.FLOAT, opset: int = OPSET, spec: FragmentSpec = SPEC
+) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(onnx_model(dtype, opset, spec), providers=["CPUExecutionProvider"])
+
+
+def openvino_request(spec: FragmentSpec = SPEC) -> Any:
+    """Compile the same model with the node in OpenVINO's operators."""
+    core = openvino.Core()
+    core.add_extension(ConversionExtension(FUNCTION_NAME, FUNCTION_DOMAIN, fragment_sample_node))
+    return core.compile_model(core.read_model(onnx_model(spec=spec)), "CPU").create_infer_request()
+
+
+def sample_openvino(images: Sequence[Image], offsets: Offsets | None) -> Image:
+    assert offsets is None, "as in the node"
+    batch, sizes = pad(images)
+    mosaic: npt.NDArray[np.float32] = openvino_request().infer([batch.numpy(), sizes.numpy()])["mosaic"]
+    assert mosaic.dtype == np.float32 and np.array_equal(mosaic, mosaic.round())
+    return mosaic.astype(np.uint8)
 
 
 def sample_onnx(images: Sequence[Image], offsets: Offsets | None, dtype: int = TensorProto.FLOAT) -> Image:
@@ -211,6 +233,7 @@ FORMS = {
     "triton-ragged": Form(ragged_sampler("triton")),
     "onnx": Form(sample_onnx, takes_offsets=False),
     "onnx-fp16": Form(lambda images, offsets: sample_onnx(images, offsets, TensorProto.FLOAT16), takes_offsets=False),
+    "openvino": Form(sample_openvino, takes_offsets=False),
 }
 GPU_FORMS = {
     "cuda": Form(lambda images, offsets: sample_torch(images, offsets, "cuda")),
@@ -324,8 +347,8 @@ def test_onnx_function_in_other_opsets(opset: int) -> None:
 def test_onnx_node_may_name_another_grid() -> None:
     image, spec = noise_image(100, 140), FragmentSpec(grid=3, fragment=16)
     feed = {"images": image[None], "sizes": np.array([[100, 140]], dtype=np.int64)}
-    mosaic = onnx_session(spec=spec).run(None, feed)[0]
-    assert np.array_equal(mosaic[0], fragment_sample(image, spec=spec))
+    for mosaic in (onnx_session(spec=spec).run(None, feed)[0], openvino_request(spec).infer(feed)["mosaic"]):
+        assert np.array_equal(mosaic[0], fragment_sample(image, spec=spec))
 
 
 def test_onnx_function_refuses_what_it_cannot_make() -> None:

@@ -14,7 +14,7 @@ from glia.models import QualityModel, load_checkpoint
 from glia_export.artifact_pair import write_pair
 from glia_export.engine_options import EngineOptions, Profile, profile_of
 from glia_export.parity import (
-    BOUND_MAX_ABS,
+    BOUNDS,
     ParitySet,
     Say,
     Scores,
@@ -27,13 +27,14 @@ from glia_export.parity import (
 from glia_export.resize import LONGEST_SIDE
 from glia_export.targets import TARGETS, TargetInfo, target_info
 from glia_export.tensorrt_export import Compiler, Progress, build_engine, choose_compiler
-from glia_runtime.backends import open_backend
+from glia_runtime.backends import Choice, choices
 from glia_runtime.backends.engines import check_engine, this_machine
-from glia_runtime.errors import ArtifactError, BackendError, UsageError
+from glia_runtime.errors import ArtifactError, BackendError, GliaError, UsageError
 from glia_runtime.manifest import (
     InputKind,
     Limits,
     Manifest,
+    ParityRow,
     Precision,
     Probe,
     Target,
@@ -167,8 +168,8 @@ def _checked_target(target: str, precision: str) -> TargetInfo:
     if not info.built:
         raise UsageError(f"--to {target} is {info.unavailable}; see glia-export --list")
     info.check_installed()
-    if precision not in BOUND_MAX_ABS:
-        raise UsageError(f"precision {precision!r} is not one of {', '.join(BOUND_MAX_ABS)}")
+    if precision not in BOUNDS:
+        raise UsageError(f"precision {precision!r} is not one of {', '.join(BOUNDS)}")
     if precision not in info.precisions:
         others = [other.name for other in TARGETS if precision in other.precisions]
         raise UsageError(
@@ -181,7 +182,7 @@ def _probe(model: QualityModel, precision: Precision) -> Probe:
     scores = reference_scores(model, list(map(sample_views, probe_images())))
     # The bound that the export itself keeps: another machine's order of summation stays far inside it (1e-6 of the
     # range in fp32), another graph, kernel bug or precision does not.
-    return Probe(tuple(scores.tolist()), BOUND_MAX_ABS[precision] * model.score_scale.range)
+    return Probe(tuple(scores.tolist()), BOUNDS[precision].max_abs * model.score_scale.range)
 
 
 def _write_onnx(
@@ -230,12 +231,14 @@ def _write_engine(
             save_onnx(rounding_twin(proto), compared)
         del proto
         draft = replace(draft, opset=OPSET, parity_graph=f"onnx:{sha256_file(graph)}", engine=compiler.info)
-        manifest = _proven(replace(draft, target="onnx"), pictures, reference, compared, say)
-        rows = tuple(replace(row, backend=row.backend + how) for row in manifest.parity)
+        as_graph = replace(draft, target="onnx")
+        needed = _needed(as_graph, compared)
+        row = _row(needed, as_graph, pictures, reference, compared, say)
+        _demand(row)
         capabilities = ", ".join(compiler.compute_capabilities)
         say(f"compiling that graph with {compiler.title} for compute capability {capabilities}")
         build_engine(graph, path, compiler, profile.shapes(draft.fragment_spec), progress)
-    return replace(draft, parity=rows)
+    return replace(draft, parity=(replace(row, backend=row.backend + how),))
 
 
 def _write_torchscript(
@@ -254,14 +257,43 @@ def _write_torchscript(
 
 
 def _proven(draft: Manifest, pictures: ParitySet, reference: Scores, path: Path, say: Say) -> Manifest:
-    """The manifest with its parity report; raises ArtifactError when a bound is missed."""
-    say(f"scoring {pictures.about} with the exported file")
-    backend, _ = open_backend(path, draft)
-    scores = _scores(Scorer(backend), pictures)
-    row = compare(backend.name, draft.precision, scores, reference, draft.score_scale.range)
+    """The manifest with its parity report, a row for each way to run the file that can run here.
+
+    Raises ArtifactError when a bound is missed in the backend that the target needs. Another that misses one has its
+    row all the same, so that the runtime's `auto` knows.
+    """
+    needed = _needed(draft, path)
+    rows = [_row(needed, draft, pictures, reference, path, say)]
+    _demand(rows[0])
+    for choice in choices(path, draft):
+        if choice == needed or choice.obstacle(path):
+            continue
+        try:
+            row = _row(choice, draft, pictures, reference, path, say)
+        except GliaError as error:
+            say(f"{choice.title} cannot run it, and auto will not pick it: {error}")
+            continue
+        if not row.passed:
+            say(f"a bound is missed, so auto will not pick {choice.title}: {describe(row)}")
+        rows.append(row)
+    return replace(draft, parity=tuple(rows))
+
+
+def _needed(draft: Manifest, path: Path) -> Choice:
+    """The way that proves the artifact: on the CPU, in the package without which the target is not made."""
+    packages = target_info(draft.target).packages
+    return next(item for item in choices(path, draft, device="cpu") if item.info.package in packages)
+
+
+def _row(choice: Choice, draft: Manifest, pictures: ParitySet, reference: Scores, path: Path, say: Say) -> ParityRow:
+    say(f"scoring {pictures.about} with the exported file in {choice.title}")
+    scores = _scores(Scorer(choice.load(path, draft)), pictures)
+    return compare(choice.info.name, choice.precision, scores, reference, draft.score_scale.range, device=choice.device)
+
+
+def _demand(row: ParityRow) -> None:
     if not row.passed:
         raise ArtifactError(f"the exported file does not score as the model does, so none was written: {describe(row)}")
-    return replace(draft, parity=(row,))
 
 
 def _scores(scorer: Scorer, pictures: ParitySet) -> Scores:

@@ -98,7 +98,14 @@ def infer(
             min=1, help="Pictures handed over at once; over the artifact's limit they run in parts. Default: 8."
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, or for engines cuda.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    backend: Annotated[
+        str,
+        typer.Option(
+            help="auto: the fastest here whose parity row in the manifest passes. Or, for .onnx files: "
+            "onnxruntime, openvino, openvino:bf16."
+        ),
+    ] = "auto",
     self_test: Annotated[
         bool, typer.Option("--self-test", help="First check the artifact on this machine by its probe.")
     ] = False,
@@ -131,11 +138,11 @@ def infer(
         elif images:
             selection = Selection(sort.value if sort else None, top, below)
             with open_output(output, _pick_format(format_, output).value, selection, resume) as target:
-                scorer = _open(model, device, self_test, debug)
+                scorer = _open(model, device, backend, self_test, debug)
                 target.begin(scorer.manifest)
                 _score(scorer, images, recursive, batch_size, target, failures)
         elif self_test:
-            _open(model, device, self_test, debug)
+            _open(model, device, backend, self_test, debug)
         else:
             raise UsageError("no pictures given; name some files, or - to read paths from stdin (see --help)")
     raise typer.Exit(SOME_FAILED if failures.number else SCORED)
@@ -156,17 +163,17 @@ class _Failures:
             raise typer.Exit(SOME_FAILED)
 
 
-def _open(model: str | None, device: str, self_test: bool, debug: bool) -> "Scorer":
+def _open(model: str | None, device: str, backend: str, self_test: bool, debug: bool) -> "Scorer":
     from glia_runtime.scorer import Scorer
 
     if not (model or os.environ.get("GLIA_MODEL")):
         say("glia-infer", "using the bundled demonstration model (name another with --model or $GLIA_MODEL)")
-    scorer = Scorer.open(model, device)
-    if debug:
+    scorer = Scorer.open(model, device, backend)
+    if backend == "auto" or debug:
         say("glia-infer", scorer.choice)
     if self_test:
-        difference, tolerance = scorer.self_test(), scorer.manifest.probe.tolerance
-        say("glia-infer", f"self-test passed: largest difference {difference:.3g}, tolerance {tolerance:.3g}")
+        difference = scorer.self_test()
+        say("glia-infer", f"self-test passed: largest difference {difference:.3g}, tolerance {scorer.tolerance:.3g}")
     return scorer
 
 

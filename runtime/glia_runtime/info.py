@@ -34,7 +34,13 @@ def describe(artifact: Path) -> list[tuple[str, str]]:
         rows.append(("engine", f"{manifest.engine.flavour} {manifest.engine.version}, compute capability {gpus}"))
     rows += [
         ("parity of", manifest.parity_graph),
-        *(("  " + f"{row.backend} {row.precision}", _parity(row)) for row in manifest.parity),
+        *(
+            (
+                "  " + f"{row.backend} {row.precision}" + (f" on {row.device}" if row.device != "cpu" else ""),
+                _parity(row),
+            )
+            for row in manifest.parity
+        ),
         ("probe", f"{len(manifest.probe.scores)} pictures, tolerance {manifest.probe.tolerance:.3g}"),
         ("checkpoint", manifest.checkpoint_sha256),
         ("made by", f"glia {manifest.glia_version or '(unknown)'}, {manifest.created or 'date unknown'}"),

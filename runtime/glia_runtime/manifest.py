@@ -20,11 +20,11 @@ from glia_runtime.fragments import FragmentSpec
 from glia_runtime.strict_json import JsonError, from_jsonable, parse_object, to_jsonable
 
 MANIFEST_VERSION = "1.1"
-"""Major.minor. Another major is refused; a newer minor may add fields, which this reader then ignores.
+"""Major.minor. Another major is refused; a newer minor may add fields, which this reader then ignores, and an older one
+may lack fields, which then have their defaults.
 
-1.1 added `artifact_bytes`.
+1.1 added `artifact_bytes`, and `device` and `bound_mean_abs` to the rows of the parity report.
 """
-_ADDED_IN_MINOR = {"artifact_bytes": 1}  # null in what an older version wrote
 
 InputKind = Literal["image", "views"]
 Precision = Literal["fp32", "fp16", "fp16-weights", "bf16", "int8"]
@@ -82,11 +82,11 @@ class EngineInfo:
 
 @dataclass(frozen=True)
 class ParityRow:
-    """Scores of one backend and precision compared with the PyTorch fp32 model's on the same `images`
-    pictures.
+    """Scores of one backend, computing in `precision` on `device`, compared with the PyTorch fp32 model's on the same
+    `images` pictures.
 
-    Differences are in score units; `bound_max_abs` too. A correlation is None where it is not defined (fewer
-    than two pictures, or constant scores).
+    Differences and their bounds are in score units; a bound is None where none is set. A correlation is None where it
+    is not defined (fewer than two pictures, or constant scores).
     """
 
     backend: str
@@ -99,6 +99,8 @@ class ParityRow:
     bound_max_abs: float
     bound_srcc: float | None
     passed: bool
+    bound_mean_abs: float | None = None
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -173,14 +175,19 @@ class Manifest:
             minor, known_minor = _check_version(fields)
             digest = fields.pop(_DIGEST_KEY, None)
             expected = _digest(fields)
-            fields |= {name: None for name, since in _ADDED_IN_MINOR.items() if minor < since}
-            manifest = from_jsonable(cls, fields, ignore_unknown=minor > known_minor)
+            manifest = from_jsonable(cls, fields, ignore_unknown=minor > known_minor, fill_defaults=minor < known_minor)
             _check_values(manifest)
             if digest != expected:
                 raise JsonError(f"it was edited after export ({_DIGEST_KEY} does not match)")
         except JsonError as error:
             raise ManifestError(f"{source}: {error}; export the artifact again") from error
         return manifest
+
+    def parity_row(self, backend: str, precision: Precision, device: str) -> ParityRow | None:
+        """What the report says about one way to run the artifact, or None."""
+        return next(
+            (r for r in self.parity if (r.backend, r.precision, r.device) == (backend, precision, device)), None
+        )
 
 
 def manifest_path(artifact: str | Path) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -46,18 +46,24 @@ class Scorer:
         """Which backend and device were picked, and why."""
 
     @classmethod
-    def open(cls, artifact: PathLike | None = None, device: str = "auto") -> Scorer:
-        """Open `artifact` (by default ``$GLIA_MODEL``, else the bundled model) on `device` ("auto", "cpu", "cuda").
+    def open(cls, artifact: PathLike | None = None, device: str = "auto", backend: str = "auto") -> Scorer:
+        """Open `artifact` (by default ``$GLIA_MODEL``, else the bundled model).
 
         The manifest and its version are checked first, then the file's size and hash; only then is it handed to a
         backend. An engine is probed (`self_test`) the first time it meets a GPU, driver or library; the pass is
         remembered in the user's cache directory (`glia_runtime.verdicts`).
 
+        Args:
+            artifact: the exported file.
+            device: "auto", "cpu" or "cuda".
+            backend: a `glia_runtime.backends.BackendInfo.title`, "openvino:bf16" for instance; "auto" takes the fastest
+                that can run here and whose parity row passes, or whose probe does where there is no row.
+
         Raises:
             ManifestError: the manifest is missing, altered or of an unknown version.
             ArtifactError: the file is missing, is not the one its manifest describes, cannot be loaded, or fails
                 its probe.
-            BackendError: no backend runs it on `device`, or its package is missing (`MissingExtraError`).
+            BackendError: no such backend runs it on `device`, or its package is missing (`MissingExtraError`).
         """
         path = find_model(artifact)
         if path == BUNDLED_MODEL and not path.exists():
@@ -66,11 +72,8 @@ class Scorer:
             )
         manifest = read_manifest(path)
         verify_artifact(path, manifest)
-        backend, choice = open_backend(path, manifest, device)
-        scorer = cls(backend, choice=choice)
-        if backend.machine is not None:
-            scorer._prove(backend.machine)
-        return scorer
+        loaded, choice = open_backend(path, manifest, device, backend, prove=lambda unproven: cls(unproven)._prove())
+        return cls(loaded, choice=choice)
 
     def score(self, images: Iterable[Image | bytes]) -> npt.NDArray[np.float32]:
         """Score pictures, uint8 RGB arrays [H, W, 3] of any sizes or the bytes of files: float32 [B], in order.
@@ -133,7 +136,7 @@ class Scorer:
         """Score the probe pictures and return the largest difference (score units) to the manifest's scores.
 
         Raises:
-            ArtifactError: a score is off by more than the manifest's tolerance, or the probe is another one.
+            ArtifactError: a score is off by more than `tolerance`, or the probe is another one.
         """
         probe = self.manifest.probe
         images = probe_images()
@@ -143,18 +146,32 @@ class Scorer:
                 f"{len(images)} probe pictures; export it again with this version"
             )
         difference = float(np.abs(self.score(images).astype(np.float64) - np.array(probe.scores)).max())
-        if difference > probe.tolerance:
+        if difference > self.tolerance:
             raise ArtifactError(
                 f"{self.artifact}: the self-test failed: a probe score is off by {difference:.3g}, "
-                f"more than {probe.tolerance:.3g}; do not use it on this machine, export it again"
+                f"more than {self.tolerance:.3g}; do not use it on this machine, export it again"
             )
         return difference
 
-    def _prove(self, machine: Mapping[str, str]) -> None:
-        """Pass the self-test now, unless the artifact has passed it before on such a machine."""
+    def _prove(self) -> None:
+        """Pass the self-test; where it is asked for once a machine, unless that has been passed before."""
+        machine = self._backend.machine
+        if machine is None:
+            self.self_test()
+            return
         facts = facts_of(self.manifest.artifact_sha256, machine)
         if not has_passed(facts):
             remember(facts, self.self_test())
+
+    @property
+    def tolerance(self) -> float:
+        """How far a probe score may be off: the bound of the backend's parity row, else the manifest's (score units).
+
+        They differ where the backend computes in a coarser precision than the artifact's own.
+        """
+        backend = self._backend
+        row = self.manifest.parity_row(backend.name, backend.precision, backend.device)
+        return row.bound_max_abs if row else self.manifest.probe.tolerance
 
     def _batch_size(self, wanted: int | None) -> int:
         size = DEFAULT_BATCH_SIZE if wanted is None else wanted

@@ -7,6 +7,7 @@ import json
 import math
 import types
 import typing
+from collections.abc import Callable
 from typing import Any, Literal, TypeVar, Union
 
 T = TypeVar("T")
@@ -37,33 +38,46 @@ def parse_object(text: str) -> dict[str, Any]:
     return value
 
 
-def from_jsonable(cls: type[T], fields: Any, *, where: str = "", ignore_unknown: bool = False) -> T:
+def from_jsonable(
+    cls: type[T], fields: Any, *, where: str = "", ignore_unknown: bool = False, fill_defaults: bool = False
+) -> T:
     """Build dataclass `cls` from parsed JSON; raise `JsonError` naming the field that does not fit.
 
-    Every field must be there, defaults or not. `ignore_unknown` skips fields that `cls` does not have.
+    Every field must be there, defaults or not, unless `fill_defaults`. `ignore_unknown` skips fields that `cls` does
+    not have.
     """
     if not isinstance(fields, dict):
         raise JsonError(f"{where or 'the top level'} is {_kind(fields)}, not an object")
     prefix = f"{where}." if where else ""
     hints = typing.get_type_hints(cls)
-    names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
-    if missing := [name for name in names if name not in fields]:
+    declared = dataclasses.fields(cls)  # type: ignore[arg-type]
+    names = [field.name for field in declared]
+    needed = [field.name for field in declared if not (fill_defaults and _has_default(field))]
+    if missing := [name for name in needed if name not in fields]:
         raise JsonError(f"field {prefix}{missing[0]} is missing")
     if not ignore_unknown and (unknown := [name for name in fields if name not in names]):
         raise JsonError(f"unknown field {prefix}{unknown[0]}")
-    values = {name: _convert(hints[name], fields[name], f"{prefix}{name}", ignore_unknown) for name in names}
+
+    def nested(kind: Any, value: Any, where: str) -> Any:
+        return from_jsonable(kind, value, where=where, ignore_unknown=ignore_unknown, fill_defaults=fill_defaults)
+
+    values = {name: _convert(hints[name], fields[name], f"{prefix}{name}", nested) for name in names if name in fields}
     return cls(**values)
 
 
-def _convert(kind: Any, value: Any, where: str, ignore_unknown: bool) -> Any:
+def _has_default(field: dataclasses.Field[Any]) -> bool:
+    return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+
+
+def _convert(kind: Any, value: Any, where: str, convert_dataclass: Callable[[Any, Any, str], Any]) -> Any:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        return from_jsonable(kind, value, where=where, ignore_unknown=ignore_unknown)
+        return convert_dataclass(kind, value, where)
     if origin in (Union, types.UnionType):  # only "X | None" is used
         if value is None:
             return None
         (inner,) = (argument for argument in arguments if argument is not type(None))
-        return _convert(inner, value, where, ignore_unknown)
+        return _convert(inner, value, where, convert_dataclass)
     if origin is Literal:
         if not isinstance(value, str) or value not in arguments:
             raise JsonError(f"{where} is {value!r:.60}, not one of {', '.join(arguments)}")
@@ -72,7 +86,7 @@ def _convert(kind: Any, value: Any, where: str, ignore_unknown: bool) -> Any:
         if not isinstance(value, list):
             raise JsonError(f"{where} is {_kind(value)}, not a list")
         return tuple(
-            _convert(arguments[0], item, f"{where}[{index}]", ignore_unknown) for index, item in enumerate(value)
+            _convert(arguments[0], item, f"{where}[{index}]", convert_dataclass) for index, item in enumerate(value)
         )
     if origin is dict:
         if not isinstance(value, dict):

@@ -14,7 +14,7 @@ from glia.models import QualityModel
 from glia_export import export_checkpoint
 from glia_export.cli import app as export_app
 from glia_export.engine_options import EngineOptions
-from glia_export.parity import BOUND_MAX_ABS, reference_scores
+from glia_export.parity import BOUNDS, reference_scores
 from glia_runtime import ArtifactError, BackendError, GliaError, Scorer, read_manifest, sample_views, write_manifest
 from glia_runtime.backends import engines, tensorrt
 from glia_runtime.backends.engines import RTX, Library, Machine, import_if_here
@@ -168,7 +168,7 @@ def test_an_engine_scores_as_the_model_does(
     assert list(cache.rglob("*.json"))
     images = [noise_image(224 + 40 * index, 500 - 30 * index) for index in range(9)]
     expected = reference_scores(model, [sample_views(image) for image in images])
-    bound = BOUND_MAX_ABS[precision] * model.score_scale.range
+    bound = BOUNDS[precision].max_abs * model.score_scale.range
     # Nine are three parts, two in flight, the last of one picture filled up to two; then fixed and short batches, often
     # enough for a graph to be captured and replayed.
     for count in (9, 4, 4, 4, 4, 1, 9):
@@ -183,7 +183,7 @@ def test_scores_do_not_depend_on_what_is_in_flight(engine: Engine, cache: Path) 
     images = [noise_image(300, 300 + 10 * index) for index in range(8)]
     together = scorer._backend.run(_batch(images))
     # Not bit-equal: TensorRT-RTX changes to kernels for the very shape once it has compiled them.
-    bound = BOUND_MAX_ABS["fp32"] * scorer.manifest.score_scale.range
+    bound = BOUNDS["fp32"].max_abs * scorer.manifest.score_scale.range
     for start in (0, 4):
         alone = scorer._backend.run(_batch(images[start : start + 4]))
         np.testing.assert_allclose(alone, together[start : start + 4], rtol=0, atol=bound)

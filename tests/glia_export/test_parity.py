@@ -9,7 +9,7 @@ import pytest
 
 import glia_export.parity
 from glia_export.parity import (
-    BOUND_SRCC,
+    BOUNDS,
     built_in_pictures,
     compare,
     describe,
@@ -31,7 +31,7 @@ CLOSE = 50 + np.linspace(0, 1e-3, 30, dtype=np.float32)
 def test_equal_scores_pass() -> None:
     row = compare("onnxruntime", "fp32", SPREAD, SPREAD, 100.0)
     assert row.passed and row.max_abs == row.mean_abs == 0 and row.srcc == pytest.approx(1)
-    assert row.images == 30 and row.bound_max_abs == pytest.approx(0.01) and row.bound_srcc == BOUND_SRCC
+    assert row.images == 30 and row.bound_max_abs == pytest.approx(0.01) and row.bound_srcc == BOUNDS["fp32"].srcc
 
 
 @pytest.mark.parametrize(
@@ -44,13 +44,34 @@ def test_the_largest_difference_decides(precision: str, inside: float, outside: 
         assert compare("b", precision, moved, SPREAD, 100.0).passed == passes  # type: ignore[arg-type]
 
 
+def test_the_mean_difference_decides_in_bf16() -> None:
+    # Each score off by 2 % of the range is inside the bound of the largest difference, and too much on average.
+    for off, passes in ((0.9, True), (1.1, False), (2.0, False)):
+        row = compare("openvino", "bf16", SPREAD + np.float32(off), SPREAD, 100.0)
+        assert row.passed == passes and row.max_abs < row.bound_max_abs and row.srcc == pytest.approx(1)
+        assert row.bound_mean_abs == pytest.approx(1.0)
+    one_off = SPREAD.copy()
+    one_off[-1] += 4.1
+    row = compare("openvino", "bf16", one_off, SPREAD, 100.0)
+    assert not row.passed and row.mean_abs < 0.2
+
+
+def test_the_order_is_held_in_bf16_by_what_is_usual() -> None:
+    # A standard deviation of 5 % of the range is five times the mean difference allowed.
+    reference = 50 + 8 * np.sin(np.arange(200)).astype(np.float32)
+    noisy = reference + np.random.default_rng(0).normal(0, 0.9, 200).astype(np.float32)
+    row = compare("openvino", "bf16", noisy, reference, 100.0)
+    assert row.bound_srcc == 0.998 and row.srcc is not None and row.srcc < 0.998
+    assert row.mean_abs < 1.0 and row.max_abs < 4.0 and not row.passed
+
+
 def test_the_order_decides_where_scores_spread() -> None:
     # Neighbours swapped: each within fp16's bound of 1 of 100, the order is not kept.
     reference = np.repeat(np.arange(20, 80, 4, dtype=np.float32), 2) + np.tile([0, 0.3], 15).astype(np.float32)
     swapped = reference.reshape(-1, 2)[:, ::-1].ravel()
     row = compare("b", "fp16", swapped, reference, 100.0)
     assert row.max_abs < row.bound_max_abs
-    assert row.srcc is not None and row.srcc < BOUND_SRCC
+    assert row.srcc is not None and row.srcc < BOUNDS["fp16"].srcc
     assert not row.passed
 
 

@@ -69,6 +69,24 @@ def test_round_trip(manifest: Manifest) -> None:
     assert Manifest.from_json(manifest.to_json()) == manifest
 
 
+def test_a_manifest_of_version_1_0_still_reads() -> None:
+    """Its rows had neither a device nor a bound of the mean."""
+    fields = {**fields_of(), "manifest_version": "1.0"}
+    fields["parity"] = [{**fields["parity"][0]}]
+    del fields["parity"][0]["device"], fields["parity"][0]["bound_mean_abs"]
+    (row,) = Manifest.from_json(signed(fields)).parity
+    assert row == MANIFEST.parity[0] and (row.device, row.bound_mean_abs) == ("cpu", None)
+    del fields["parity"][0]["passed"]
+    with pytest.raises(ManifestError, match=r"parity\[0\].passed is missing"):
+        Manifest.from_json(signed(fields))
+
+
+def test_the_row_of_one_way_to_run_it() -> None:
+    assert MANIFEST.parity_row("onnxruntime", "fp16", "cpu") is MANIFEST.parity[0]
+    for way in (("openvino", "fp16", "cpu"), ("onnxruntime", "bf16", "cpu"), ("onnxruntime", "fp16", "cuda")):
+        assert MANIFEST.parity_row(*way) is None
+
+
 def test_lists_become_tuples() -> None:
     """So that a manifest equals what is read back."""
     assert Probe([1, 2], 0).scores == (1.0, 2.0)  # type: ignore[arg-type]

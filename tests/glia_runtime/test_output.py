@@ -20,7 +20,7 @@ from PIL import Image
 from glia_runtime import ScoreScale
 from glia_runtime.journal import Journal, journal_path
 from tests.glia_runtime import artifacts
-from tests.glia_runtime.test_cli import COMMAND, csv_rows, infer, lines
+from tests.glia_runtime.test_cli import CHOICE, COMMAND, csv_rows, infer, lines
 
 KILLS = int(os.environ.get("GLIA_KILLS", "5"))
 """Random moments at which a run is killed; the more, the longer the test."""
@@ -306,7 +306,7 @@ def test_a_pipe_takes_rows_as_they_come(views_artifact: Path, pictures: list[Pat
     os.mkfifo(pipe)
     process = start("--model", views_artifact, *pictures, "--format", "csv", "--output", pipe)
     assert len(csv_rows(pipe.read_bytes())) == len(pictures)
-    assert finish(process) == []
+    assert finish(process) == [CHOICE]
     assert list(tmp_path.iterdir()) == [pipe]
 
 

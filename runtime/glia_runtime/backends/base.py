@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from glia_runtime.errors import ArtifactError, BackendError
-from glia_runtime.inputs import Inputs, check_inputs
-from glia_runtime.manifest import Manifest
+from glia_runtime.inputs import INPUT_NAMES, Inputs, check_inputs
+from glia_runtime.manifest import Manifest, Precision
 
 Scores = npt.NDArray[np.float32]
 
@@ -40,17 +40,41 @@ class Backend(ABC):
     besides the artifact, as the GPU, the driver and the library; set by `_load`.
     """
 
-    def __init__(self, artifact: Path, manifest: Manifest, device: str) -> None:
+    def __init__(
+        self,
+        artifact: Path,
+        manifest: Manifest,
+        device: str,
+        *,
+        precision: Precision | None = None,
+        threads: int | None = None,
+    ) -> None:
         """Load `artifact`, which is the one its manifest describes and fits this machine, on `device`.
+
+        Args:
+            artifact: the file.
+            manifest: of the file.
+            device: "cpu" or "cuda".
+            precision: to compute in; None for the artifact's own.
+            threads: for the arithmetic on the CPU; None for `usable_cpus`, of which a program that decodes meanwhile
+                may want to keep some.
 
         Raises:
             ArtifactError: the library cannot load it, or its inputs are not those its manifest declares.
+            BackendError: the device is not there.
         """
         self.artifact = artifact
         self.manifest = manifest
         self.device = device
+        self.precision: Precision = precision or manifest.precision
+        self.threads = threads or usable_cpus()
         self.timing = Timing()
         self._load()
+
+    @classmethod
+    def obstacle(cls, device: str, precision: Precision) -> str | None:
+        """Why this machine cannot compute so although the package is installed, and what to do; None when it can."""
+        return None
 
     def run(self, inputs: Inputs) -> Scores:
         """Score one batch of any size: inputs as in `glia_runtime.inputs`, scores float32 [B], which may be
@@ -96,6 +120,13 @@ class Backend(ABC):
             f"{self.artifact}: {self.name} cannot load it ({first_line(reason)}); "
             f"export it again, or update {self.name}"
         )
+
+    def _check_signature(self, inputs: Iterable[str], outputs: Iterable[str]) -> None:
+        """Raise `ArtifactError` unless these are the names that the manifest's kind of input stands for."""
+        if (found := sorted(inputs)) != sorted(INPUT_NAMES[self.manifest.input]):
+            raise self._refuse(f"its inputs are {found}, not those of kind {self.manifest.input!r}")
+        if (found := sorted(outputs)) != ["score"]:
+            raise self._refuse(f"its outputs are {found}, not ['score']")
 
     @abstractmethod
     def _load(self) -> None:
