@@ -36,7 +36,6 @@ from PIL import Image as PillowImage
 from PIL import UnidentifiedImageError, features
 from PIL.ImageFile import ImageFile
 
-from glia_runtime.backends import is_installed
 from glia_runtime.errors import ImageError
 from glia_runtime.fragments import Image
 from glia_runtime.views import MAX_PIXELS, pixels
@@ -175,9 +174,8 @@ def _open(file: BinaryIO, name: str) -> ImageFile:
 def _fast_jpeg(picture: ImageFile, file: BinaryIO) -> PillowImage.Image | None:
     """The pixels by simplejpeg, or None where Pillow's are not the same for certain."""
     # Only where Pillow uses libjpeg-turbo too: other libraries round otherwise. Not for CMYK, which differs by 1 or 2.
-    if picture.format != "JPEG" or picture.mode not in ("RGB", "L") or not _has_simplejpeg():
+    if picture.format != "JPEG" or picture.mode not in ("RGB", "L") or (simplejpeg := _simplejpeg()) is None:
         return None
-    simplejpeg: Any = import_module("simplejpeg")  # it ships no types
     file.seek(0)
     try:
         # Four channels, because Pillow can take those as they lie; strict, because a damaged file is Pillow's to judge.
@@ -188,8 +186,12 @@ def _fast_jpeg(picture: ImageFile, file: BinaryIO) -> PillowImage.Image | None:
 
 
 @cache
-def _has_simplejpeg() -> bool:
-    return is_installed("simplejpeg") and features.check_feature("libjpeg_turbo") is True
+def _simplejpeg() -> Any:
+    """The module, which ships no types, or None where it is not installed or would give other pixels."""
+    try:
+        return import_module("simplejpeg") if features.check_feature("libjpeg_turbo") else None
+    except ImportError:
+        return None
 
 
 def _to_rgb(picture: ImageFile, name: str) -> PillowImage.Image:

@@ -16,8 +16,7 @@ from glia_runtime.errors import ArtifactError, ImageError, UsageError
 from glia_runtime.fragments import Image, check_image
 from glia_runtime.inputs import Prepared, collate, in_batches, prepare
 from glia_runtime.manifest import Manifest, read_manifest, verify_artifact
-from glia_runtime.pipeline import NOT_FINITE, Named, PathLike, stream_results
-from glia_runtime.pipeline import Result as Result  # with the scorer that makes them
+from glia_runtime.pipeline import NOT_FINITE, Named, PathLike, Result, stream_results
 from glia_runtime.probe import probe_images
 from glia_runtime.verdicts import facts_of, has_passed, remember
 

@@ -359,40 +359,6 @@ for path in sorted(Path({str(tmp_path)!r}).iterdir()):
     assert result.returncode == 0
 
 
-@settings(max_examples=150)
-@given(st.data())
-def test_any_mutation_is_pixels_or_one_line(data: st.DataObject) -> None:
-    original = data.draw(st.sampled_from(SEEDS))
-    at = data.draw(st.integers(0, len(original)))
-    kind = data.draw(st.sampled_from(["cut", "replace", "insert", "zero"]))
-    if kind == "cut":
-        mutated = original[:at]
-    elif kind == "zero":
-        mutated = original[:at] + bytes(min(64, len(original) - at)) + original[at + 64 :]
-    else:
-        extra = data.draw(st.binary(min_size=1, max_size=8))
-        mutated = original[:at] + extra + original[at + (len(extra) if kind == "replace" else 0) :]
-    try:
-        image = decode(mutated)
-    except ImageError as error:
-        assert str(error).startswith("<bytes>: ")
-        assert "\n" not in str(error)
-    else:
-        assert image.dtype == np.uint8
-        assert image.ndim == 3
-        assert image.shape[2] == 3
-
-
-SEEDS = [
-    JPEG,
-    PNG,
-    encoded(smooth(), "JPEG", progressive=True),
-    encoded(smooth().convert("P"), "PNG", transparency=3),
-    *(encoded(smooth(), format_) for format_ in ("GIF", "WEBP", "TIFF", "BMP", "PPM", "ICO", "TGA")),
-    encoded(smooth(), "TIFF", compression="tiff_lzw"),
-]
-
-
 @settings(max_examples=60)
 @given(st.integers(1, len(JPEG) - 200))
 def test_a_jpeg_cut_anywhere_is_refused(size: int) -> None:

@@ -119,7 +119,7 @@ def test_damaged_files_are_left_to_pillow(taken: list[bool]) -> None:
 
 
 def test_without_simplejpeg(monkeypatch: pytest.MonkeyPatch, taken: list[bool]) -> None:
-    monkeypatch.setattr(decode_module, "_has_simplejpeg", lambda: False)
+    monkeypatch.setattr(decode_module, "_simplejpeg", lambda: None)
     data = PHOTOGRAPHS[0].read_bytes()
     assert np.array_equal(decode(data), pillows(data))
     assert taken == [False]
