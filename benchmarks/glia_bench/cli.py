@@ -1,14 +1,26 @@
 """``glia-bench``: how fast, how right, and against what, with every sample kept."""
 
 from enum import Enum
-from importlib import import_module
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from glia_runtime.command import errors_on_one_line, print_version, say
-from glia_runtime.errors import MissingExtraError
+from glia_bench.options import (
+    Csv,
+    Debug,
+    Device,
+    Html,
+    Images,
+    Models,
+    Output,
+    Quick,
+    measuring,
+    pictures,
+    recorded,
+    say,
+)
+from glia_bench.verdicts_cli import compare, parity
+from glia_runtime.command import print_version
 
 app = typer.Typer(
     add_completion=False,
@@ -19,20 +31,6 @@ app = typer.Typer(
     "as a table, with --output to a file that `compare` reads; what goes on and what is wrong goes to standard error. "
     "Exit status: 0 measured, 1 a bound was missed (parity, compare --check), 2 nothing could start.",
 )
-
-Models = Annotated[
-    list[str],
-    typer.Option("--model", help="Artifact, checkpoint (runs in eager PyTorch) or 'bundled'. May be repeated."),
-]
-Device = Annotated[str, typer.Option(help="auto or cpu.")]
-Images = Annotated[
-    Path | None, typer.Option(help="Folder of photographs, 64 at most. Default: five built-in pictures.")
-]
-Quick = Annotated[bool, typer.Option("--quick", help="Under a minute, for CI: few samples, not to be quoted.")]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write the result with every sample, as JSON.")]
-Csv = Annotated[Path | None, typer.Option("--csv", help="Write one row for every sample.")]
-Html = Annotated[Path | None, typer.Option("--html", help="Write a page with tables and plots, self-contained.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 class Scenario(str, Enum):
@@ -84,148 +82,178 @@ def latency(
     glia-bench latency --model model.onnx --model model.ts --images photos -o latency.json
     glia-bench latency --model model.onnx --scenario Server --target-ms 50
     """  # noqa: D301 (click takes a real backspace for: do not rewrap)
-    with errors_on_one_line("glia-bench", debug):
-        _needs("mlperf_loadgen", "mlcommons-loadgen")
-        from glia_bench.delivery import deliver
+    with measuring(debug, ("mlperf_loadgen", "mlcommons-loadgen")):
         from glia_bench.latency import FULL, QUICK, SCENARIOS, measure_latency
         from glia_bench.measure import photographs, progress
-        from glia_bench.recording import Recorder
         from glia_bench.subjects import open_subjects
 
-        wanted = [item.value for item in scenario] if scenario else list(SCENARIOS)
+        wanted = [name for name in SCENARIOS if scenario is None or Scenario(name) in scenario]
         subjects, refusals = open_subjects(model, device)
-        with photographs(images, _say) as paths:
+        with photographs(images, say) as paths:
             settings = {
                 "models": model,
-                "images": _pictures(images, paths),
+                "images": pictures(images, paths),
                 "scenarios": wanted,
                 "max_batch": max_batch,
                 "target_ms": target_ms,
                 "quick": quick,
             }
-            recorder = Recorder("latency", settings, _say)
-            for refusal in refusals:
-                recorder.note(refusal)
-            with progress(len(subjects) * len(wanted)) as step:
+            with (
+                recorded("latency", settings, output, csv, html, refusals) as recorder,
+                progress(len(subjects) * len(wanted)) as step,
+            ):
                 for subject in subjects:
                     measure_latency(
                         recorder,
                         subject,
                         paths,
-                        [name for name in SCENARIOS if name in wanted],
+                        wanted,
                         QUICK if quick else FULL,
                         max_batch=max_batch,
                         target_seconds=target_ms and target_ms / 1000,
                         step=step,
                     )
-        deliver(recorder.finish(), output, csv, html)
 
 
 @app.command()
-def parity(
-    models: Annotated[
-        list[str], typer.Argument(metavar="MODELS", help="Artifacts and checkpoints to compare with the reference.")
-    ],
-    reference: Annotated[Path, typer.Option(help="Checkpoint that is run in PyTorch fp32.")],
-    images: Annotated[Path, typer.Option(help="Folder of photographs, 200 at most.")],
-    max_difference: Annotated[
-        float | None,
-        typer.Option(
-            help="Bound on a score's difference, as a part of the scale's range. Default: export's for the precision, "
-            "1e-4 in fp32."
-        ),
+def throughput(
+    model: Models = ["bundled"],  # noqa: B006 -- typer copies it
+    images: Images = None,
+    batch: Annotated[
+        list[int] | None, typer.Option(min=1, help="Pictures in a run of the graph; may be repeated. Default: 1 to 32.")
     ] = None,
-    min_srcc: Annotated[
-        float | None, typer.Option(help="Bound on SRCC. Default: 0.999 where the scores spread enough to be ranked.")
+    cores: Annotated[
+        list[int] | None, typer.Option(min=1, help="Cores to run on; may be repeated. Default: 1, 2, 4, ... all.")
     ] = None,
     device: Device = "auto",
+    quick: Quick = False,
     output: Output = None,
     csv: Csv = None,
     html: Html = None,
     debug: Debug = False,
 ) -> None:
-    """Compare scores with the PyTorch fp32 model's, picture by picture.
+    """Pictures a second over batch size, cores and graph input, with peak memory and energy.
 
-    Largest and mean |difference|, SRCC, PLCC, KRCC, the worst pictures by name; with --html a scatter plot. Exit status
-    1 when a bound is missed, or a model that was named cannot run here.
+    The graph alone, on inputs in memory. Every combination runs in a process of its own that may use so many cores:
+    its peak memory is that of the combination, libraries included. Energy is shown where a driver tells it. Give the
+    same model exported with --input image and with --input views to compare graph inputs.
 
     \b
-    glia-bench parity --reference model.pt model.onnx model16.onnx model.ts --images photos
-    glia-bench parity --reference model.pt model.onnx --images photos --max-difference 0.01 --html parity.html
+    glia-bench throughput --quick
+    glia-bench throughput --model image.onnx --model views.onnx --batch 1 --batch 8 --html throughput.html
     """  # noqa: D301 (click takes a real backspace for: do not rewrap)
-    with errors_on_one_line("glia-bench", debug):
-        _needs("torch", "torch")
-        from glia_bench.delivery import deliver
-        from glia_bench.measure import progress
-        from glia_bench.parity import measure_parity
-        from glia_bench.recording import Recorder
-        from glia_bench.subjects import open_subjects
+    with measuring(debug, ("torch", "torch")):
+        from glia_bench.measure import photographs, progress
+        from glia_bench.roofline import measure_ceilings
+        from glia_bench.throughput import FULL, QUICK, measure_throughput
+        from glia_runtime.backends.base import usable_cpus
 
-        subjects, refusals = open_subjects(models, device)
-        settings = {
-            "reference": reference.name,
-            "models": models,
-            "images": images.name,
-            "max_difference": max_difference,
-            "min_srcc": min_srcc,
-        }
-        recorder = Recorder("parity", settings, _say)
-        for refusal in refusals:
-            recorder.note(refusal)
-        with progress(1 + len(subjects)) as step:
-            met = measure_parity(
-                recorder,
-                reference,
-                subjects,
-                images,
-                max_difference=max_difference,
-                min_srcc=min_srcc,
-                say=recorder.note,
-                step=step,
-            )
-        run = recorder.finish()
-        deliver(run, output, csv, html)
-        for item in run.measurements:
-            if not item.facts["passed"]:
-                worst = ", ".join(f"{row['picture']} {row['difference']:.3g}" for row in item.facts["worst"])
-                _say(f"{item.subject}: misses its bound; worst pictures: {worst}")
-        if refusals or not met:
-            raise typer.Exit(1)
+        here = usable_cpus()
+        batches = batch or ([1, 8] if quick else [1, 2, 4, 8, 16, 32])
+        counts = sorted({min(here, count) for count in cores or ([here] if quick else [1, 2, 4, 8, 16, here])})
+        with photographs(images, say, most=max(batches)) as paths:
+            settings = {
+                "models": model,
+                "images": pictures(images, paths),
+                "batches": batches,
+                "cores": counts,
+                "quick": quick,
+            }
+            with (
+                recorded("throughput", settings, output, csv, html) as recorder,
+                progress(len(model) * len(batches) * len(counts)) as step,
+            ):
+                ceilings = measure_ceilings(recorder, quick=quick)
+                effort = QUICK if quick else FULL
+                measure_throughput(recorder, model, paths, batches, counts, device, effort, ceilings, step)
 
 
 @app.command()
-def compare(
-    before: Annotated[Path, typer.Argument(metavar="A.json", help="The result to compare with.")],
-    after: Annotated[Path, typer.Argument(metavar="B.json", help="The result to judge.")],
-    margin: Annotated[
-        float, typer.Option(min=0.0, help="Ratios this close to 1 are called the same; runs differ by as much.")
-    ] = 0.02,
-    check: Annotated[bool, typer.Option("--check", help="Exit status 1 when B is worse anywhere.")] = False,
-    debug: Debug = False,
-) -> None:
-    """Ratios of two results, with 95 % bootstrap intervals of the medians' ratio.
+def op(quick: Quick = False, output: Output = None, csv: Csv = None, html: Html = None, debug: Debug = False) -> None:
+    """Every form of fragment sampling, and of the view pair, against its floor.
 
-    B is called better or worse only where the whole interval lies beyond the margin, the same where it lies within, and
-    undecided otherwise. Machines, settings and noise that speak against comparing are named first.
+    The floor is a copy of the bytes that have to be read and written; the last column is the floor's part of the time.
 
     \b
-    glia-bench compare before.json after.json
-    glia-bench compare main.json branch.json --check
+    glia-bench op --quick
     """  # noqa: D301 (click takes a real backspace for: do not rewrap)
-    with errors_on_one_line("glia-bench", debug):
-        _needs("scipy", "scipy")
-        from glia_bench.compare import compare_runs
-        from glia_bench.results import read_run
-        from glia_bench.tables import comparison_table, plain
+    with measuring(debug, ("torch", "torch"), ("onnx", "onnx")):
+        from glia_bench.measure import progress
+        from glia_bench.op import measure_operator
 
-        comparisons, objections = compare_runs(read_run(before), read_run(after), margin)
-        for objection in objections:
-            _say(f"careful: {objection}")
-        typer.echo(plain(comparison_table(comparisons)))
-        worse = [item for item in comparisons if item.verdict == "worse"]
-        if check and worse:
-            _say(f"B is worse in {len(worse)} of {len(comparisons)} quantities")
-            raise typer.Exit(1)
+        with recorded("op", {"quick": quick}, output, csv, html) as recorder, progress() as step:
+            measure_operator(recorder, quick=quick, step=step)
+
+
+@app.command()
+def stages(
+    model: Models = ["bundled"],  # noqa: B006 -- typer copies it
+    images: Images = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures in one run of the graph.")] = 8,
+    device: Device = "auto",
+    quick: Quick = False,
+    output: Output = None,
+    csv: Csv = None,
+    html: Html = None,
+    debug: Debug = False,
+) -> None:
+    """Where the time of a file goes: read, decode, orient, views, queue, inference, output.
+
+    Stages are timed one by one; the queue is read off a real run of the pipeline, where a picture waits for a free core
+    and for its batch. With --html as one picture.
+
+    \b
+    glia-bench stages --images photos --html stages.html
+    """  # noqa: D301 (click takes a real backspace for: do not rewrap)
+    with measuring(debug):
+        from glia_bench.measure import MOST_PHOTOGRAPHS, photographs, progress
+        from glia_bench.stages import measure_stages
+        from glia_bench.subjects import open_subjects
+
+        subjects, refusals = open_subjects(model, device)
+        with photographs(images, say, most=8 if quick else MOST_PHOTOGRAPHS) as paths:
+            settings = {"models": model, "images": pictures(images, paths), "batch_size": batch_size, "quick": quick}
+            with recorded("stages", settings, output, csv, html, refusals) as recorder, progress() as step:
+                for subject in subjects:
+                    measure_stages(recorder, subject, paths, batch_size=batch_size, step=step)
+
+
+@app.command()
+def roofline(
+    model: Models = ["bundled"],  # noqa: B006 -- typer copies it
+    images: Images = None,
+    device: Device = "auto",
+    quick: Quick = False,
+    output: Output = None,
+    csv: Csv = None,
+    html: Html = None,
+    debug: Debug = False,
+) -> None:
+    """The machine's matrix peak and copy bandwidth, and how near each model comes to them.
+
+    Both are measured here and now, by NumPy, PyTorch and OpenVINO where installed; the best is the limit. A model's
+    operations are counted by PyTorch.
+
+    \b
+    glia-bench roofline --model model.onnx --model model.pt --html roofline.html
+    """  # noqa: D301 (click takes a real backspace for: do not rewrap)
+    with measuring(debug, ("torch", "torch")):
+        from glia_bench.measure import photographs, progress
+        from glia_bench.roofline import measure_ceilings, measure_roofline
+        from glia_bench.subjects import open_subjects
+        from glia_bench.throughput import batch_of
+
+        subjects, refusals = open_subjects(model, device)
+        with photographs(images, say, most=8) as paths:
+            settings = {"models": model, "images": pictures(images, paths), "quick": quick}
+            with recorded("roofline", settings, output, csv, html, refusals) as recorder, progress() as step:
+                step("this machine")
+                ceilings = measure_ceilings(recorder, quick=quick)
+                for subject in subjects:
+                    for batch in (1, 8):
+                        step(f"{subject.name}: batch {batch}")
+                        inputs = batch_of(subject, paths, batch)
+                        measure_roofline(recorder, subject, inputs, ceilings, quick=quick)
 
 
 @app.command()
@@ -237,32 +265,19 @@ def cold_start(
     \b
     glia-bench cold-start
     """  # noqa: D301 (click takes a real backspace for: do not rewrap)
-    with errors_on_one_line("glia-bench", debug):
+    with measuring(debug):
         from glia_bench.cold_start import measure_cold_start
-        from glia_bench.delivery import deliver
         from glia_bench.measure import photographs
-        from glia_bench.recording import Recorder
 
-        recorder = Recorder("cold-start", {"quick": quick}, _say)
-        with photographs(None, _say, most=1) as (picture,):
+        with (
+            recorded("cold-start", {"quick": quick}, output, csv, html) as recorder,
+            photographs(None, say, most=1) as (picture,),
+        ):
             measure_cold_start(recorder, picture, repeats=3 if quick else 15)
-        deliver(recorder.finish(), output, csv, html)
 
 
-def _pictures(folder: Path | None, paths: list[Path]) -> str:
-    return f"{len(paths)} of {folder.name}" if folder is not None else f"{len(paths)} built-in"
-
-
-def _needs(module: str, package: str) -> None:
-    """Say which extra to install before anything is measured."""
-    try:
-        import_module(module)
-    except ImportError as error:
-        raise MissingExtraError.for_package(package, "bench", "this command") from error
-
-
-def _say(line: str) -> None:
-    say("glia-bench", line)
+app.command()(parity)
+app.command()(compare)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -59,7 +59,7 @@ def timed(call: Callable[[], object], *, warm_up: int, repeats: int, at_least: f
 
 
 def timed_in_turn(
-    calls: dict[str, Callable[[], object]], *, warm_up: int, repeats: int
+    calls: Mapping[str, Callable[[], object]], *, warm_up: int, repeats: int
 ) -> dict[str, tuple[float, ...]]:
     """Seconds of each of several calls, one round after another, so that a change of the machine meets them all."""
     for call in calls.values():

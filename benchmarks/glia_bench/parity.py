@@ -11,7 +11,6 @@ import numpy.typing as npt
 
 from glia.evaluation.metrics import krcc
 from glia.models import load_checkpoint
-from glia_bench.measure import Say
 from glia_bench.recording import Recorder
 from glia_bench.results import Measurement
 from glia_bench.subjects import Subject
@@ -34,10 +33,9 @@ def measure_parity(
     *,
     max_difference: float | None,
     min_srcc: float | None,
-    say: Say,
     step: Callable[[str], None],
-) -> bool:
-    """Compare the scores of `subjects` with those of the checkpoint `reference`; return whether all bounds are met.
+) -> list[str]:
+    """Compare the scores of `subjects` with those of the checkpoint `reference`; return a line for each missed bound.
 
     Args:
         recorder: takes one measurement a subject, |difference| of every picture in score units.
@@ -47,7 +45,6 @@ def measure_parity(
         max_difference: bound on the largest difference, as a part of the scale's range; by default export's own for
             the precision.
         min_srcc: bound on SRCC; by default export's own, demanded where the scores spread.
-        say: told what is skipped.
         step: told what begins.
 
     Raises:
@@ -56,9 +53,9 @@ def measure_parity(
     """
     step("PyTorch fp32")
     model = load_checkpoint(reference)
-    pictures = pictures_in(folder, _tightest([subject.manifest.limits for subject in subjects]), say)
+    pictures = pictures_in(folder, _tightest([subject.manifest.limits for subject in subjects]), recorder.note)
     expected = reference_scores(model, pictures.views)
-    all_met = True
+    missed = []
     for subject in subjects:
         step(subject.name)
         scale = model.score_scale.range
@@ -78,8 +75,10 @@ def measure_parity(
         recorder.add(
             Measurement(subject.name, "|difference| of scores", "score", "lower", tuple(difference.tolist()), facts)
         )
-        all_met = all_met and facts["passed"]
-    return all_met
+        if not facts["passed"]:
+            worst = ", ".join(f"{row['picture']} {row['difference']:.3g}" for row in facts["worst"])
+            missed.append(f"{subject.name}: misses its bound; the worst pictures: {worst}")
+    return missed
 
 
 def _facts(row: ParityRow, max_difference: float | None, min_srcc: float | None, scale: float) -> dict[str, Any]:

@@ -27,7 +27,7 @@ class Recorder:
 
     def __init__(self, command: str, settings: dict[str, Any], say: Say) -> None:
         self._command, self._settings, self._say = command, settings, say
-        self._machine = this_machine()
+        self.machine = this_machine()
         self._measurements: list[Measurement] = []
         self._notes: list[str] = []
         self._fixed = _fixed_work()
@@ -59,7 +59,7 @@ class Recorder:
         return Run(
             command=self._command,
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            machine=self._machine,
+            machine=self.machine,
             settings=self._settings,
             measurements=tuple(self._measurements),
             notes=tuple(self._notes),

@@ -69,7 +69,7 @@ def test_a_wrong_engine_is_caught(checkpoint: Path, artifact: Path, photographs:
     assert done.exit_code == 1
     rows = [line for line in done.stdout.splitlines() if artifact.name in line]
     assert "passed" in rows[0] and "MISSED" in rows[1]
-    assert "worst pictures" in done.stderr and ".jpg" in done.stderr
+    assert "the worst pictures" in done.stderr and ".jpg" in done.stderr
 
 
 def test_the_bounds_are_options(checkpoint: Path, artifact: Path, photographs: list[Path], tmp_path: Path) -> None:
