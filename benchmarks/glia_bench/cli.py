@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from glia_bench.comparisons_cli import compare, parity, peers
 from glia_bench.options import (
     Csv,
     Debug,
@@ -19,7 +20,6 @@ from glia_bench.options import (
     recorded,
     say,
 )
-from glia_bench.verdicts_cli import compare, parity
 from glia_runtime.command import print_version
 
 app = typer.Typer(
@@ -277,6 +277,7 @@ def cold_start(
 
 
 app.command()(parity)
+app.command()(peers)
 app.command()(compare)
 
 

@@ -73,7 +73,7 @@ def throughput_plot(run: Run) -> str:
         axes = figure.add_subplot()
         for name, items in lines.items():
             batches = [item.facts["batch"] for item in items]
-            low, high = (np.percentile([item.samples for item in items], edge, axis=1) for edge in (10, 90))
+            low, high = ([np.percentile(item.samples, edge) for item in items] for edge in (10, 90))
             axes.plot(batches, [item.median for item in items], marker="o", markersize=3, label=name)
             axes.fill_between(batches, low, high, alpha=0.2)
         axes.set(xlabel="pictures in a batch", ylabel="images/s", ylim=(0, None))

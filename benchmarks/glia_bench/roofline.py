@@ -50,7 +50,9 @@ class Ceilings:
 
     def peak(self, arithmetic: str) -> tuple[str, float]:
         """The best peak that a model of this arithmetic can reach: its own, or fp32's, since it may be widened."""
-        return max(((name, self.peaks[name]) for name in {arithmetic, "fp32"} & set(self.peaks)), key=lambda peak: peak[1])
+        return max(
+            ((name, self.peaks[name]) for name in {arithmetic, "fp32"} & set(self.peaks)), key=lambda peak: peak[1]
+        )
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,25 @@
-"""The commands of glia-bench that judge: parity and compare."""
+"""The commands of glia-bench that set one thing against another: parity, compare and peers."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from glia_bench.options import Csv, Debug, Device, Html, Output, measuring, recorded, say
+from glia_bench.options import (
+    Csv,
+    Debug,
+    Device,
+    Html,
+    Images,
+    Models,
+    Output,
+    Quick,
+    measuring,
+    pictures,
+    recorded,
+    say,
+)
+from glia_runtime.errors import UsageError
 
 
 def parity(
@@ -102,3 +116,49 @@ def compare(
         if check and worse:
             say(f"B is worse in {len(worse)} of {len(comparisons)} quantities")
             raise typer.Exit(1)
+
+
+def peers(
+    model: Models = ["bundled"],  # noqa: B006 -- typer copies it
+    images: Images = None,
+    peer: Annotated[
+        list[str] | None,
+        typer.Option(help="By IQA-PyTorch's name; may be repeated. Default: all, with --quick topiq_nr and musiq."),
+    ] = None,
+    with_peers: Annotated[bool, typer.Option("--peers/--no-peers", help="Whether to run IQA-PyTorch at all.")] = True,
+    device: Device = "auto",
+    quick: Quick = False,
+    output: Output = None,
+    csv: Csv = None,
+    html: Html = None,
+    debug: Debug = False,
+) -> None:
+    """GLIANet beside what a user would take instead: the same photographs, the same machine, the same run.
+
+    TOPIQ-NR, MUSIQ, HyperIQA, LIQE, CLIP-IQA+ and MANIQA from IQA-PyTorch, which is installed into an environment of
+    its own in the cache directory (said before it starts). Weights that cannot be had are random: the table says so,
+    and such a row is about speed only. --quick always takes random weights, and leaves out what takes longest. Give a
+    checkpoint as --model for GLIANet in eager PyTorch.
+
+    \b
+    glia-bench peers --images images --quick
+    glia-bench peers --model model.onnx --model model.pt --images photos -o peers.json
+    """  # noqa: D301 (click takes a real backspace for: do not rewrap)
+    with measuring(debug, ("torch", "torch")):
+        from glia_bench.measure import photographs, progress
+        from glia_bench.peers import FULL, PEERS, QUICK, measure_peers
+
+        if unknown := sorted(set(peer or ()) - {known.metric for known in PEERS}):
+            raise UsageError(f"no peer is called {unknown[0]!r}; known: {', '.join(known.metric for known in PEERS)}")
+        chosen = [known for known in PEERS if (known.metric in peer if peer else known.quick or not quick)]
+        chosen = chosen if with_peers else []
+        effort = QUICK if quick else FULL
+        with photographs(images, say, most=effort.files) as paths:
+            settings = {"models": model, "images": pictures(images, paths), "quick": quick}
+            with (
+                recorded("peers", settings, output, csv, html) as recorder,
+                progress(len(model) + 1 + len(chosen)) as step,
+            ):
+                if left_out := [known.name for known in PEERS if with_peers and known not in chosen]:
+                    recorder.note(f"left out: {', '.join(left_out)}")
+                measure_peers(recorder, model, chosen, paths, device, effort, pretrained=not quick, step=step)
