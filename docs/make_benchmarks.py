@@ -36,13 +36,14 @@ glia-bench compare before.json after.json
 ## How it is measured
 
 - **Latency**: MLPerf's LoadGen sends the queries and takes the time. *Host* is decoding and making the graph's inputs,
-  *engine* the graph on inputs in memory, *file* both. Percentiles are LoadGen's; a Server rate of a full run is one that
-  LoadGen calls VALID.
+  *engine* the graph on inputs in memory, *file* both. Percentiles are LoadGen's; a Server rate of a full run is one
+  that LoadGen calls VALID.
 - **Throughput**: every combination of batch size and cores in a process of its own, so that its peak memory is its own.
-- **Its limit**: the operations that PyTorch counts over the best matrix product that NumPy, PyTorch or OpenVINO reached
-  on this machine in the same run, or the bytes that cannot be avoided over the bandwidth of a copy, whichever is slower.
-- **Quiet**: a fixed piece of work is timed before and after every run. A measurement whose samples vary by more than 5 %
-  (coefficient of variation) is remarked on; *mixed* stands for samples that differ because the files do.
+- **Its limit**: the operations that PyTorch counts over the best matrix product that NumPy, PyTorch or OpenVINO
+  reached on this machine in the same run, or the bytes that cannot be avoided over the bandwidth of a copy, whichever
+  is slower.
+- **Quiet**: a fixed piece of work is timed before and after every run. A measurement whose samples vary by more than
+  5 % (coefficient of variation) is remarked on; *mixed* stands for samples that differ because the files do.
 - **Comparing**: `glia-bench compare` gives ratios of medians with a 95 % bootstrap interval, and no verdict where the
   interval, or a change of the machine itself, does not allow one.
 """

@@ -7,6 +7,7 @@ import typer
 
 from glia_bench.comparisons_cli import compare, parity, peers
 from glia_bench.options import (
+    BUNDLED,
     Csv,
     Debug,
     Device,
@@ -53,7 +54,7 @@ def _main(
 
 @app.command()
 def latency(
-    model: Models = ["bundled"],  # noqa: B006 -- typer copies it
+    model: Models = None,
     images: Images = None,
     scenario: Annotated[
         list[Scenario] | None, typer.Option(help="May be repeated. Default: all four, in this order.")
@@ -83,15 +84,16 @@ def latency(
     glia-bench latency --model model.onnx --scenario Server --target-ms 50
     """  # noqa: D301 (click takes a real backspace for: do not rewrap)
     with measuring(debug, ("mlperf_loadgen", "mlcommons-loadgen")):
+        models = model or [BUNDLED]
         from glia_bench.latency import FULL, QUICK, SCENARIOS, measure_latency
         from glia_bench.measure import photographs, progress
         from glia_bench.subjects import open_subjects
 
         wanted = [name for name in SCENARIOS if scenario is None or Scenario(name) in scenario]
-        subjects, refusals = open_subjects(model, device)
+        subjects, refusals = open_subjects(models, device)
         with photographs(images, say) as paths:
             settings = {
-                "models": model,
+                "models": models,
                 "images": pictures(images, paths),
                 "scenarios": wanted,
                 "max_batch": max_batch,
@@ -117,7 +119,7 @@ def latency(
 
 @app.command()
 def throughput(
-    model: Models = ["bundled"],  # noqa: B006 -- typer copies it
+    model: Models = None,
     images: Images = None,
     batch: Annotated[
         list[int] | None, typer.Option(min=1, help="Pictures in a run of the graph; may be repeated. Default: 1 to 32.")
@@ -143,6 +145,7 @@ def throughput(
     glia-bench throughput --model image.onnx --model views.onnx --batch 1 --batch 8 --html throughput.html
     """  # noqa: D301 (click takes a real backspace for: do not rewrap)
     with measuring(debug, ("torch", "torch")):
+        models = model or [BUNDLED]
         from glia_bench.measure import photographs, progress
         from glia_bench.roofline import measure_ceilings
         from glia_bench.throughput import FULL, QUICK, measure_throughput
@@ -153,7 +156,7 @@ def throughput(
         counts = sorted({min(here, count) for count in cores or ([here] if quick else [1, 2, 4, 8, 16, here])})
         with photographs(images, say, most=max(batches)) as paths:
             settings = {
-                "models": model,
+                "models": models,
                 "images": pictures(images, paths),
                 "batches": batches,
                 "cores": counts,
@@ -161,11 +164,11 @@ def throughput(
             }
             with (
                 recorded("throughput", settings, output, csv, html) as recorder,
-                progress(len(model) * len(batches) * len(counts)) as step,
+                progress(len(models) * len(batches) * len(counts)) as step,
             ):
                 ceilings = measure_ceilings(recorder, quick=quick)
                 effort = QUICK if quick else FULL
-                measure_throughput(recorder, model, paths, batches, counts, device, effort, ceilings, step)
+                measure_throughput(recorder, models, paths, batches, counts, device, effort, ceilings, step)
 
 
 @app.command()
@@ -187,7 +190,7 @@ def op(quick: Quick = False, output: Output = None, csv: Csv = None, html: Html 
 
 @app.command()
 def stages(
-    model: Models = ["bundled"],  # noqa: B006 -- typer copies it
+    model: Models = None,
     images: Images = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures in one run of the graph.")] = 8,
     device: Device = "auto",
@@ -206,13 +209,14 @@ def stages(
     glia-bench stages --images photos --html stages.html
     """  # noqa: D301 (click takes a real backspace for: do not rewrap)
     with measuring(debug):
+        models = model or [BUNDLED]
         from glia_bench.measure import MOST_PHOTOGRAPHS, photographs, progress
         from glia_bench.stages import measure_stages
         from glia_bench.subjects import open_subjects
 
-        subjects, refusals = open_subjects(model, device)
+        subjects, refusals = open_subjects(models, device)
         with photographs(images, say, most=8 if quick else MOST_PHOTOGRAPHS) as paths:
-            settings = {"models": model, "images": pictures(images, paths), "batch_size": batch_size, "quick": quick}
+            settings = {"models": models, "images": pictures(images, paths), "batch_size": batch_size, "quick": quick}
             with recorded("stages", settings, output, csv, html, refusals) as recorder, progress() as step:
                 for subject in subjects:
                     measure_stages(recorder, subject, paths, batch_size=batch_size, step=step)
@@ -220,7 +224,7 @@ def stages(
 
 @app.command()
 def roofline(
-    model: Models = ["bundled"],  # noqa: B006 -- typer copies it
+    model: Models = None,
     images: Images = None,
     device: Device = "auto",
     quick: Quick = False,
@@ -238,14 +242,15 @@ def roofline(
     glia-bench roofline --model model.onnx --model model.pt --html roofline.html
     """  # noqa: D301 (click takes a real backspace for: do not rewrap)
     with measuring(debug, ("torch", "torch")):
+        models = model or [BUNDLED]
         from glia_bench.measure import photographs, progress
         from glia_bench.roofline import measure_ceilings, measure_roofline
         from glia_bench.subjects import open_subjects
         from glia_bench.throughput import batch_of
 
-        subjects, refusals = open_subjects(model, device)
+        subjects, refusals = open_subjects(models, device)
         with photographs(images, say, most=8) as paths:
-            settings = {"models": model, "images": pictures(images, paths), "quick": quick}
+            settings = {"models": models, "images": pictures(images, paths), "quick": quick}
             with recorded("roofline", settings, output, csv, html, refusals) as recorder, progress() as step:
                 step("this machine")
                 ceilings = measure_ceilings(recorder, quick=quick)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from glia_bench.options import (
+    BUNDLED,
     Csv,
     Debug,
     Device,
@@ -119,7 +120,7 @@ def compare(
 
 
 def peers(
-    model: Models = ["bundled"],  # noqa: B006 -- typer copies it
+    model: Models = None,
     images: Images = None,
     peer: Annotated[
         list[str] | None,
@@ -145,6 +146,7 @@ def peers(
     glia-bench peers --model model.onnx --model model.pt --images photos -o peers.json
     """  # noqa: D301 (click takes a real backspace for: do not rewrap)
     with measuring(debug, ("torch", "torch")):
+        models = model or [BUNDLED]
         from glia_bench.measure import photographs, progress
         from glia_bench.peers import FULL, PEERS, QUICK, measure_peers
 
@@ -154,11 +156,11 @@ def peers(
         chosen = chosen if with_peers else []
         effort = QUICK if quick else FULL
         with photographs(images, say, most=effort.files) as paths:
-            settings = {"models": model, "images": pictures(images, paths), "quick": quick}
+            settings = {"models": models, "images": pictures(images, paths), "quick": quick}
             with (
                 recorded("peers", settings, output, csv, html) as recorder,
-                progress(len(model) + 1 + len(chosen)) as step,
+                progress(len(models) + 1 + len(chosen)) as step,
             ):
                 if left_out := [known.name for known in PEERS if with_peers and known not in chosen]:
                     recorder.note(f"left out: {', '.join(left_out)}")
-                measure_peers(recorder, model, chosen, paths, device, effort, pretrained=not quick, step=step)
+                measure_peers(recorder, models, chosen, paths, device, effort, pretrained=not quick, step=step)

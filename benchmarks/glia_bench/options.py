@@ -16,10 +16,14 @@ if TYPE_CHECKING:
     from glia_bench.recording import Recorder
 
 COMMAND = "glia-bench"
+BUNDLED = "bundled"
+"""Names the bundled demonstration model."""
 
 Models = Annotated[
-    list[str],
-    typer.Option("--model", help="Artifact, checkpoint (runs in eager PyTorch) or 'bundled'. May be repeated."),
+    list[str] | None,
+    typer.Option(
+        "--model", help="Artifact, checkpoint (runs in eager PyTorch) or 'bundled', the default. May be repeated."
+    ),
 ]
 Device = Annotated[str, typer.Option(help="auto or cpu.")]
 Images = Annotated[

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from glia_bench.options import BUNDLED
 from glia_runtime.backends import open_backend
 from glia_runtime.backends.base import Backend, usable_cpus
 from glia_runtime.decode import decode
@@ -21,7 +22,6 @@ from glia_runtime.inputs import INPUT_NAMES, Inputs, Prepared, collate, prepare
 from glia_runtime.manifest import Manifest, Precision, Probe, manifest_path, read_manifest, sha256_file, verify_artifact
 from glia_runtime.scorer import BUNDLED_MODEL, Scorer
 
-BUNDLED = "bundled"
 _CHECKPOINTS = (".pt", ".safetensors")
 
 ARITHMETIC: dict[Precision, str] = {

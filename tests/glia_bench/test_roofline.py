@@ -5,9 +5,10 @@ import pytest
 import torch
 
 from glia.models import create_model
+from glia_bench.options import BUNDLED
 from glia_bench.results import Measurement
 from glia_bench.roofline import Ceilings, limit_facts, measure_ceilings, model_cost
-from glia_bench.subjects import BUNDLED, open_subject
+from glia_bench.subjects import open_subject
 from glia_bench.tables import of_limit
 from glia_runtime.manifest import read_manifest
 from glia_runtime.scorer import BUNDLED_MODEL
