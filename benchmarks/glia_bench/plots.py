@@ -108,16 +108,17 @@ def stages_plot(run: Run) -> str:
     stages = list(dict.fromkeys(item.metric for item in run.measurements if item.facts.get("stage")))
     with _figure(7, 1.3 + 0.7 * len(subjects)) as (figure, sink):
         axes = figure.add_subplot()
+        labels = [subject.replace(" (", "\n(") for subject in subjects]
         begins = np.zeros(len(subjects))
         for stage in stages:
             found = {item.subject: item for item in run.measurements if item.metric == stage}
             widths = np.array([np.mean(found[name].samples) * 1000 if name in found else 0.0 for name in subjects])
-            axes.barh(subjects, widths, left=begins, label=stage, height=0.6)
+            axes.barh(labels, widths, left=begins, label=stage, height=0.6)
             begins += widths
         axes.invert_yaxis()
         axes.set(xlabel="ms a picture, mean")
         _grid(axes, "x")
-        axes.legend(ncols=len(stages), fontsize=7, frameon=False, loc="lower left", bbox_to_anchor=(0, 1))
+        figure.legend(ncols=len(stages), fontsize=7, frameon=False, loc="outside upper center", columnspacing=1)
     return _svg(sink)
 
 
