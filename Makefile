@@ -7,7 +7,7 @@ WORKERS ?= 2
 DEMO := .venv-demo
 DEV  := .venv
 
-MYPY_PATHS := glia export/glia_export runtime/glia_runtime benchmarks/glia_bench tests docs/make_cli.py docs/make_demo.py images/make.py
+MYPY_PATHS := glia export/glia_export runtime/glia_runtime benchmarks/glia_bench tests docs/make_cli.py docs/make_benchmarks.py docs/make_demo.py images/make.py
 
 # A slow or shaky network should cost time, not the build.
 export PIP_RETRIES := 10
@@ -37,8 +37,9 @@ format: $(DEV)/.installed ## let ruff rewrite what it can
 	$(DEV)/bin/ruff check --fix .
 	$(DEV)/bin/ruff format .
 
-docs: $(DEV)/.installed ## rewrite what is generated: docs/cli.md and the table in README.md
+docs: $(DEV)/.installed ## rewrite what is generated: docs/cli.md, docs/benchmarks.md and the table in README.md
 	$(DEV)/bin/python docs/make_cli.py
+	$(DEV)/bin/python docs/make_benchmarks.py
 	$(DEV)/bin/python docs/make_demo.py
 
 clean: ## remove the environments, caches and builds

@@ -95,8 +95,9 @@ def test_the_shown_make_targets_exist() -> None:
         assert set(shown) <= targets, f"{document.name} shows a make target that is not there"
 
 
-def test_the_command_reference_is_up_to_date() -> None:
-    command = [sys.executable, str(ROOT / "docs" / "make_cli.py"), "--check"]
+@pytest.mark.parametrize("script", ["make_cli.py", "make_benchmarks.py"])
+def test_the_generated_pages_are_up_to_date(script: str) -> None:
+    command = [sys.executable, str(ROOT / "docs" / script), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

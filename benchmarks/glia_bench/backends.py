@@ -13,7 +13,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from importlib.metadata import version
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,7 +26,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from glia.models import QualityModel, create_model, load_checkpoint, save_checkpoint
-from glia_bench.machine import machine
+from glia_bench.machine import this_machine
 from glia_export import export_checkpoint
 from glia_export.targets import TARGETS
 from glia_runtime.atomic import atomic_write
@@ -159,7 +159,7 @@ def measure(checkpoint: Path, images: Path | None, batch: int, runs: int) -> dic
             "parity": parity,
         }
     return {
-        "machine": {**machine(), "torch": version("torch"), "openvino": version("openvino"), "threads": threads},
+        "machine": asdict(this_machine()) | {"threads": threads},
         "model": {"architecture": model.architecture, **model.config.to_dict(), "flops_per_picture": flops},
         "batch": batch,
         "matrix_peaks_gflops": peaks,

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,7 +22,7 @@ import numpy as np
 import typer
 from PIL import Image
 
-from glia_bench.machine import machine
+from glia_bench.machine import this_machine
 from glia_runtime.atomic import atomic_write
 from glia_runtime.scorer import Scorer, find_model
 
@@ -70,7 +71,7 @@ def measure(model: Path, few: int, many: int) -> dict[str, Any]:
                 [*command, "--model", str(model)], check=True, stdout=subprocess.PIPE, text=True, env=os.environ
             )
             runs.append(json.loads(done.stdout))
-    return {"machine": machine("onnxruntime"), "runs": runs, "ratio": runs[1]["peak_bytes"] / runs[0]["peak_bytes"]}
+    return {"machine": asdict(this_machine()), "runs": runs, "ratio": runs[1]["peak_bytes"] / runs[0]["peak_bytes"]}
 
 
 def main(

@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -27,7 +28,7 @@ import numpy as np
 import typer
 from PIL import Image
 
-from glia_bench.machine import machine
+from glia_bench.machine import this_machine
 from glia_runtime.atomic import atomic_write
 from glia_runtime.backends.base import usable_cpus
 from glia_runtime.decode import decode, decode_picture
@@ -59,7 +60,7 @@ def measure(scorer: Scorer, paths: list[Path], repeats: int) -> dict[str, Any]:
         f"{name} / {alone}": medians[name] / medians[alone] for name in streams for alone in ("backend", "decode")
     }
     result: dict[str, Any] = {
-        "machine": machine("onnxruntime"),
+        "machine": asdict(this_machine()),
         "backend": scorer.choice,
         "artifact": scorer.manifest.architecture,
         "pictures": len(paths),

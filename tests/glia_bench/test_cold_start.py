@@ -1,29 +1,28 @@
-"""The cold-start benchmark runs and tells a slow command from a fast one."""
+"""The cold-start benchmark runs whole processes and tells a slow one from a fast one."""
 
-import json
 import sys
 from pathlib import Path
 
-import typer
 from typer.testing import CliRunner
 
-from glia_bench import cold_start
+from glia_bench.cli import app
+from glia_bench.cold_start import run_process
+from glia_bench.measure import seconds
+from glia_bench.results import read_run
 
 
 def test_measures_and_records(tmp_path: Path) -> None:
-    app = typer.Typer()
-    app.command()(cold_start.main)
     output = tmp_path / "result.json"
-    result = CliRunner().invoke(app, ["--repeats", "1", "--output", str(output)])
+    result = CliRunner().invoke(app, ["cold-start", "--quick", "--output", str(output)])
     assert result.exit_code == 0, result.output
-    assert "glia-infer small.jpg" in result.output
-    stored = json.loads(output.read_text())
+    alone, _, whole = read_run(output).measurements
+    assert whole.subject == "glia-infer PICTURE"
     # A process that imports ONNX Runtime and then does more cannot take half the time of one that only imports it.
-    assert stored["ratio"] > 0.5
-    assert all(len(values) == 1 for values in stored["seconds"].values())
+    assert whole.median > 0.5 * alone.median
+    assert len(whole.samples) == len(alone.samples) == 3
 
 
 def test_sees_a_slow_process() -> None:
-    fast = cold_start.seconds([sys.executable, "-c", "pass"])
-    slow = cold_start.seconds([sys.executable, "-c", "import time; time.sleep(1.0)"])
+    fast = seconds(lambda: run_process([sys.executable, "-c", "pass"]))
+    slow = seconds(lambda: run_process([sys.executable, "-c", "import time; time.sleep(1.0)"]))
     assert slow > 1.0 and slow > fast

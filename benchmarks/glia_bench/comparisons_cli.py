@@ -1,0 +1,166 @@
+"""The commands of glia-bench that set one thing against another: parity, compare and peers."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from glia_bench.options import (
+    BUNDLED,
+    Csv,
+    Debug,
+    Device,
+    Html,
+    Images,
+    Models,
+    Output,
+    Quick,
+    measuring,
+    pictures,
+    recorded,
+    say,
+)
+from glia_runtime.errors import UsageError
+
+
+def parity(
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODELS", help="Artifacts and checkpoints to compare with the reference.")
+    ],
+    reference: Annotated[Path, typer.Option(help="Checkpoint that is run in PyTorch fp32.")],
+    images: Annotated[Path, typer.Option(help="Folder of photographs, 200 at most.")],
+    max_difference: Annotated[
+        float | None,
+        typer.Option(
+            help="Bound on a score's difference, as a part of the scale's range. Default: export's for the precision, "
+            "1e-4 in fp32."
+        ),
+    ] = None,
+    min_srcc: Annotated[
+        float | None, typer.Option(help="Bound on SRCC. Default: 0.999 where the scores spread enough to be ranked.")
+    ] = None,
+    device: Device = "auto",
+    output: Output = None,
+    csv: Csv = None,
+    html: Html = None,
+    debug: Debug = False,
+) -> None:
+    """Compare scores with the PyTorch fp32 model's, picture by picture.
+
+    Largest and mean |difference|, SRCC, PLCC, KRCC, the worst pictures by name; with --html a scatter plot. Exit status
+    1 when a bound is missed, or a model that was named cannot run here.
+
+    \b
+    glia-bench parity --reference model.pt model.onnx model16.onnx model.ts --images photos
+    glia-bench parity --reference model.pt model.onnx --images photos --max-difference 0.01 --html parity.html
+    """  # noqa: D301 (click takes a real backspace for: do not rewrap)
+    with measuring(debug, ("torch", "torch"), ("scipy", "scipy")):
+        from glia_bench.measure import progress
+        from glia_bench.parity import measure_parity
+        from glia_bench.subjects import open_subjects
+
+        subjects, refusals = open_subjects(models, device)
+        settings = {
+            "reference": reference.name,
+            "models": models,
+            "images": images.name,
+            "max_difference": max_difference,
+            "min_srcc": min_srcc,
+        }
+        with (
+            recorded("parity", settings, output, csv, html, refusals) as recorder,
+            progress(1 + len(subjects)) as step,
+        ):
+            missed = measure_parity(
+                recorder,
+                reference,
+                subjects,
+                images,
+                max_difference=max_difference,
+                min_srcc=min_srcc,
+                step=step,
+            )
+        for line in missed:
+            say(line)
+        if refusals or missed:
+            raise typer.Exit(1)
+
+
+def compare(
+    before: Annotated[Path, typer.Argument(metavar="A.json", help="The result to compare with.")],
+    after: Annotated[Path, typer.Argument(metavar="B.json", help="The result to judge.")],
+    margin: Annotated[
+        float, typer.Option(min=0.0, help="Ratios this close to 1 are called the same; runs differ by as much.")
+    ] = 0.02,
+    check: Annotated[bool, typer.Option("--check", help="Exit status 1 when B is worse anywhere.")] = False,
+    debug: Debug = False,
+) -> None:
+    """Ratios of two results, with 95 % bootstrap intervals of the medians' ratio.
+
+    B is called better or worse only where the whole interval lies beyond the margin, the same where it lies within, and
+    undecided otherwise. Machines, settings and noise that speak against comparing are named first.
+
+    \b
+    glia-bench compare before.json after.json
+    glia-bench compare main.json branch.json --check
+    """  # noqa: D301 (click takes a real backspace for: do not rewrap)
+    with measuring(debug, ("scipy", "scipy")):
+        from glia_bench.compare import compare_runs
+        from glia_bench.results import read_run
+        from glia_bench.tables import comparison_table, plain
+
+        comparisons, objections = compare_runs(read_run(before), read_run(after), margin)
+        for objection in objections:
+            say(f"careful: {objection}")
+        typer.echo(plain(comparison_table(comparisons)))
+        worse = [item for item in comparisons if item.verdict == "worse"]
+        if check and worse:
+            say(f"B is worse in {len(worse)} of {len(comparisons)} quantities")
+            raise typer.Exit(1)
+
+
+def peers(
+    model: Models = None,
+    images: Images = None,
+    peer: Annotated[
+        list[str] | None,
+        typer.Option(help="By IQA-PyTorch's name; may be repeated. Default: all, with --quick topiq_nr and musiq."),
+    ] = None,
+    with_peers: Annotated[bool, typer.Option("--peers/--no-peers", help="Whether to run IQA-PyTorch at all.")] = True,
+    device: Device = "auto",
+    quick: Quick = False,
+    output: Output = None,
+    csv: Csv = None,
+    html: Html = None,
+    debug: Debug = False,
+) -> None:
+    """GLIANet beside what a user would take instead: the same photographs, the same machine, the same run.
+
+    TOPIQ-NR, MUSIQ, HyperIQA, LIQE, CLIP-IQA+ and MANIQA from IQA-PyTorch, which is installed into an environment of
+    its own in the cache directory (said before it starts). Weights that cannot be had are random: the table says so,
+    and such a row is about speed only. --quick always takes random weights, and leaves out what takes longest. Give a
+    checkpoint as --model for GLIANet in eager PyTorch.
+
+    \b
+    glia-bench peers --images images --quick
+    glia-bench peers --model model.onnx --model model.pt --images photos -o peers.json
+    """  # noqa: D301 (click takes a real backspace for: do not rewrap)
+    with measuring(debug, ("torch", "torch")):
+        models = model or [BUNDLED]
+        from glia_bench.measure import photographs, progress
+        from glia_bench.peers import FULL, PEERS, QUICK, measure_peers
+
+        if unknown := sorted(set(peer or ()) - {known.metric for known in PEERS}):
+            raise UsageError(f"no peer is called {unknown[0]!r}; known: {', '.join(known.metric for known in PEERS)}")
+        chosen = [known for known in PEERS if (known.metric in peer if peer else known.quick or not quick)]
+        chosen = chosen if with_peers else []
+        effort = QUICK if quick else FULL
+        with photographs(images, say, most=effort.files) as paths:
+            settings = {"models": models, "images": pictures(images, paths), "quick": quick}
+            with (
+                recorded("peers", settings, output, csv, html) as recorder,
+                progress(len(models) + 1 + len(chosen)) as step,
+            ):
+                if left_out := [known.name for known in PEERS if with_peers and known not in chosen]:
+                    recorder.note(f"left out: {', '.join(left_out)}")
+                measure_peers(recorder, models, chosen, paths, device, effort, pretrained=not quick, step=step)

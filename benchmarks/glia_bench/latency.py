@@ -1,0 +1,230 @@
+"""``glia-bench latency``: MLPerf's four scenarios, and a file's time split into host and engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from glia_bench import nvidia
+from glia_bench.loadgen import Load, Outcome, Scenario, Work, run_scenario
+from glia_bench.measure import seconds
+from glia_bench.recording import Recorder
+from glia_bench.results import Measurement
+from glia_bench.subjects import Subject
+from glia_runtime.decode import decode
+
+Scope = Literal["host", "engine", "file"]
+
+SCOPES: dict[Scope, str] = {
+    "host": "decode and make the graph's inputs",
+    "engine": "run the graph on inputs that lie in memory",
+    "file": "from a file to its score, one after the other",
+}
+SCENARIOS: tuple[Scenario, ...] = ("SingleStream", "MultiStream", "Server", "Offline")
+PERCENTILES = (50, 90, 99)
+
+Step = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long to measure.
+
+    Attributes:
+        queries: fewest queries of a scenario.
+        seconds: shortest run of a scenario.
+        warm_up: calls before each scenario.
+        trials: rates that Server tries.
+        strict: whether Server's rate has to be VALID to LoadGen (its early stopping asks for some 460 queries for a
+            99th percentile), or only to meet the bound on the queries there were.
+    """
+
+    queries: int
+    seconds: float
+    warm_up: int
+    trials: int
+    strict: bool
+
+
+FULL = Effort(queries=100, seconds=10.0, warm_up=10, trials=8, strict=True)
+QUICK = Effort(queries=10, seconds=0.5, warm_up=2, trials=3, strict=False)
+
+
+def measure_latency(
+    recorder: Recorder,
+    subject: Subject,
+    paths: Sequence[Path],
+    scenarios: Sequence[Scenario],
+    effort: Effort,
+    *,
+    max_batch: int,
+    target_seconds: float | None,
+    step: Step,
+) -> None:
+    """Measure `scenarios` on `subject`: SingleStream in every scope, the others on the engine.
+
+    Args:
+        recorder: takes the measurements.
+        subject: what is measured.
+        paths: pictures that can be read.
+        scenarios: in the order to run them.
+        effort: how long.
+        max_batch: most pictures in one run of the graph, in Server and Offline.
+        target_seconds: Server's bound on the 99th percentile; by default three times SingleStream's median.
+        step: told what begins.
+    """
+    works = _works(subject, paths)
+    once = _warm(works["engine"], len(paths), effort.warm_up)
+    rate = max_batch / _warm(lambda indices: works["engine"](indices * max_batch), 1, 1)
+    for scenario in scenarios:
+        step(f"{subject.name}: {scenario}")
+        if scenario == "SingleStream":
+            once = _single_stream(recorder, subject, works, len(paths), effort)
+        elif scenario == "MultiStream":
+            load = Load("MultiStream", max(3, effort.queries // 4), effort.seconds)
+            outcome = run_scenario(works["engine"], len(paths), load)
+            recorder.add(_latencies(subject, "MultiStream engine latency", outcome))
+        elif scenario == "Server":
+            _server(recorder, subject, works["engine"], len(paths), effort, max_batch, target_seconds or 3 * once, rate)
+        else:
+            load = Load("Offline", 1, max(effort.seconds, 3 * max_batch / rate), max_batch, rate)
+            rate = _offline(recorder, subject, works["engine"], len(paths), load)
+
+
+def _works(subject: Subject, paths: Sequence[Path]) -> dict[Scope, Work]:
+    prepared = [subject.prepare(decode(path)) for path in paths]
+    singles = [subject.collate([picture]) for picture in prepared]
+
+    def engine(indices: list[int]) -> None:
+        one = len(indices) == 1
+        subject.run(singles[indices[0]] if one else subject.collate([prepared[index] for index in indices]))
+
+    def host(indices: list[int]) -> None:
+        subject.collate([subject.prepare(decode(paths[index])) for index in indices])
+
+    def file(indices: list[int]) -> None:
+        subject.run(subject.collate([subject.prepare(decode(paths[index])) for index in indices]))
+
+    return {"host": host, "engine": engine, "file": file}
+
+
+def _warm(work: Work, pictures: int, times: int) -> float:
+    """Call `work` once and `times` more; seconds of the fastest."""
+    return min(seconds(lambda index=index: work([index % pictures])) for index in range(times + 1))  # type: ignore[misc]
+
+
+def _single_stream(
+    recorder: Recorder, subject: Subject, works: dict[Scope, Work], pictures: int, effort: Effort
+) -> float:
+    medians: dict[str, float] = {}
+    for scope, work in works.items():
+        _warm(work, pictures, effort.warm_up)
+        outcome = run_scenario(work, pictures, Load("SingleStream", effort.queries, effort.seconds))
+        measured = recorder.add(_latencies(subject, f"SingleStream {scope} latency", outcome, scope))
+        medians[scope] = measured.median
+    if subject.backend.device.startswith("cuda"):
+        _cuda_events(recorder, subject, works["engine"], pictures, effort)
+    return medians["engine"]
+
+
+def _cuda_events(recorder: Recorder, subject: Subject, engine: Work, pictures: int, effort: Effort) -> None:
+    timer = nvidia.CudaTimer()
+    samples = []
+    for index in range(effort.warm_up + effort.queries):
+        timer.start()
+        engine([index % pictures])
+        samples.append(timer.stop())
+    facts = {**subject.facts(), "clock": "CUDA events around the call"}
+    recorder.add(
+        Measurement(
+            subject.name, "engine latency by CUDA events", "s", "lower", tuple(samples[effort.warm_up :]), facts
+        )
+    )
+
+
+def _server(
+    recorder: Recorder,
+    subject: Subject,
+    work: Work,
+    pictures: int,
+    effort: Effort,
+    max_batch: int,
+    target: float,
+    ceiling: float,
+) -> None:
+    """The highest rate of Poisson arrivals whose 99th percentile meets `target`, by bisection below `ceiling`."""
+    low, high = 0.0, ceiling
+    best: Outcome | None = None
+    trials: list[dict[str, Any]] = []
+    for trial in range(effort.trials):
+        # First well below what the engine can do, where a queue is short; then the middle of what is left.
+        rate = 0.6 * ceiling if trial == 0 else (low + high) / 2
+        load = Load("Server", max(10, effort.queries), effort.seconds, max_batch, rate, target)
+        outcome = run_scenario(work, pictures, load)
+        met = outcome.valid if effort.strict else outcome.meets_target
+        p99 = percentiles(outcome.report)["99"]
+        trials.append({"rate": rate, "p99_s": p99, "met": met, "loadgen": outcome.report["result_validity"]})
+        if met:
+            low, best = rate, outcome
+        else:
+            high = rate
+    facts = {**subject.facts(), "target_p99_s": target, "max_batch": max_batch, "trials": trials}
+    facts["judged_by"] = "LoadGen's VALID" if effort.strict else "the bound alone, on too few queries to be VALID"
+    if best is None:
+        recorder.note(f"{subject.name}: Server met {target * 1000:.1f} ms at none of the rates tried; allow more")
+    recorder.add(Measurement(subject.name, "Server engine rate", "images/s", "higher", (low,), facts))
+    if best is not None:
+        # Of another rate in every run, so that there is nothing to compare.
+        recorder.add(_latencies(subject, "Server engine latency", best, better="neither"))
+
+
+def _offline(recorder: Recorder, subject: Subject, work: Work, pictures: int, load: Load) -> float:
+    outcome = run_scenario(work, pictures, load)
+    # When each batch was done; the rate of each is a sample, LoadGen's overall rate a fact.
+    batches = [
+        outcome.latencies[start : start + load.max_batch] for start in range(0, len(outcome.latencies), load.max_batch)
+    ]
+    ends = [0.0, *(max(batch) for batch in batches)]
+    rates = tuple(len(batch) / (end - begin) for batch, (begin, end) in zip(batches, pairwise(ends), strict=True))
+    facts = {**subject.facts(), "batch": load.max_batch, "loadgen": outcome.report}
+    facts["mixed"] = subject.manifest.input == "image"
+    overall = float(outcome.report["result_samples_per_second"])
+    recorder.add(Measurement(subject.name, "Offline engine rate", "images/s", "higher", rates, facts))
+    return overall
+
+
+def _latencies(
+    subject: Subject,
+    metric: str,
+    outcome: Outcome,
+    scope: Scope = "engine",
+    better: Literal["lower", "neither"] = "lower",
+) -> Measurement:
+    # Files differ in size, and so do whole pictures; views never do. Latencies under Poisson load hold the queue.
+    mixed = scope != "engine" or subject.manifest.input == "image" or better == "neither"
+    facts = {**subject.facts(), "mixed": mixed, "percentiles": percentiles(outcome.report), "loadgen": outcome.report}
+    return Measurement(subject.name, metric, "s", better, outcome.latencies, facts)
+
+
+def percentiles(report: dict[str, Any]) -> dict[str, float]:
+    """LoadGen's own percentiles of a query's latency in seconds, {"50": ...}."""
+    found = {}
+    for percent in PERCENTILES:
+        name = f"result_{percent:.2f}_percentile_per_query_latency_ns"  # where a query holds several samples
+        if name not in report:
+            name = f"result_{percent:.2f}_percentile_latency_ns"
+        found[str(percent)] = report[name] / 1e9
+    return found
+
+
+def measured_percentiles(measurement: Measurement) -> dict[str, float]:
+    """LoadGen's percentiles where it took the samples, else those of the samples."""
+    known: dict[str, float] | None = measurement.facts.get("percentiles")
+    if known is not None:
+        return known
+    return {str(percent): float(np.percentile(measurement.samples, percent)) for percent in PERCENTILES}

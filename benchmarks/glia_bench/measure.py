@@ -1,0 +1,193 @@
+"""How things are timed: warm-up, repetition, peak memory, a process of its own, and the pictures."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from PIL import Image as PillowImage
+
+from glia_runtime.errors import BackendError, GliaError, UsageError
+from glia_runtime.probe import probe_images
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+
+T = TypeVar("T")
+Say = Callable[[str], None]
+
+MOST_PHOTOGRAPHS = 64
+"""Of a folder, spread evenly over the sorted names; as views they fill 20 MB."""
+
+_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """Wall time of one call."""
+    begun = time.perf_counter()
+    call()
+    return time.perf_counter() - begun
+
+
+def timed(call: Callable[[], object], *, warm_up: int, repeats: int, at_least: float = 0.0) -> tuple[float, ...]:
+    """Seconds of each call after `warm_up` calls that do not count.
+
+    Args:
+        call: what is timed; it returns when its work is done.
+        warm_up: calls before the first sample: caches, lazy loading, clocks.
+        repeats: fewest samples.
+        at_least: go on until the samples sum up to these seconds.
+    """
+    for _ in range(warm_up):
+        call()
+    samples: list[float] = []
+    total = 0.0
+    while len(samples) < repeats or total < at_least:
+        samples.append(seconds(call))
+        total += samples[-1]
+    return tuple(samples)
+
+
+def timed_in_turn(
+    calls: Mapping[str, Callable[[], object]], *, warm_up: int, repeats: int
+) -> dict[str, tuple[float, ...]]:
+    """Seconds of each of several calls, one round after another, so that a change of the machine meets them all."""
+    for call in calls.values():
+        for _ in range(warm_up):
+            call()
+    samples: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(repeats):
+        for name, call in calls.items():
+            samples[name].append(seconds(call))
+    return {name: tuple(values) for name, values in samples.items()}
+
+
+def peak_memory_bytes() -> int:
+    """Most memory this process has held since its program began: Linux's VmHWM, elsewhere its largest resident set.
+
+    Not getrusage on Linux: its figure begins with what the parent held when it forked.
+    """
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # bytes on macOS
+
+
+def in_fresh_process(function: Callable[..., T], *arguments: object, cores: int | None = None) -> T:
+    """Call a module's function in an interpreter of its own, on the first `cores` that this process may use.
+
+    So that peak memory is that of one setting, and every library counts the cores it may use when it is loaded.
+
+    Raises:
+        GliaError: as the function raised it.
+        BackendError: the process died, for want of memory most likely.
+    """
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_limit_cores, initargs=(cores,))
+    with pool:
+        try:
+            return pool.submit(_caught, function, *arguments).result()
+        except BrokenProcessPool as error:
+            raise BackendError(
+                "the measuring process died, probably for want of memory; try a smaller batch or picture"
+            ) from error
+        except _RefusalError as refused:
+            raise GliaError(str(refused)) from refused
+
+
+class _RefusalError(Exception):
+    """A `GliaError` on its way between processes: some of the family do not unpickle."""
+
+
+def _caught(function: Callable[..., T], *arguments: object) -> T:
+    try:
+        return function(*arguments)
+    except GliaError as error:
+        raise _RefusalError(str(error)) from None
+
+
+def _limit_cores(cores: int | None) -> None:
+    if cores is not None and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:cores])
+
+
+@contextmanager
+def photographs(folder: Path | None, say: Say, most: int = MOST_PHOTOGRAPHS) -> Iterator[list[Path]]:
+    """The picture files to measure on: `most` of `folder`, or the built-in ones, written to a temporary folder.
+
+    Raises:
+        UsageError: no folder, or no picture in it.
+    """
+    if folder is not None:
+        yield _pictures_in(folder, most, say)
+        return
+    with tempfile.TemporaryDirectory(prefix="glia-bench-") as temporary:
+        paths = []
+        for index, image in enumerate(probe_images()):
+            paths.append(Path(temporary) / f"built-in-{index}.jpg")
+            PillowImage.fromarray(image).save(paths[-1], quality=90)
+        yield paths[:most]
+
+
+def _pictures_in(folder: Path, most: int, say: Say) -> list[Path]:
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: not a folder; give --images a folder of photographs")
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    if not found:
+        raise UsageError(f"{folder}: holds no picture (JPEG, PNG, ...); give --images a folder of photographs")
+    if len(found) > most:
+        say(f"{folder}: measuring on {most} of its {len(found)} pictures, spread evenly over their names")
+        found = [found[index * len(found) // most] for index in range(most)]
+    return found
+
+
+@contextmanager
+def progress(total: int | None = None) -> Iterator[Callable[[str], None]]:
+    """A bar on standard error where that is a terminal; yields what is called at the begin of each step."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield lambda step: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        yield _steps(bar, total)
+
+
+def _steps(bar: Bar, total: int | None) -> Callable[[str], None]:
+    task = bar.add_task("", total=total)
+    begun = False
+
+    def step(description: str) -> None:
+        nonlocal begun
+        bar.update(task, description=description, advance=1 if begun else 0)
+        begun = True
+
+    return step
+
+
+@contextmanager
+def quiet_stdout() -> Iterator[None]:
+    """Send descriptor 1 to nothing: libraries in C++ print what belongs to no table."""
+    if sys.stdout is not None:
+        sys.stdout.flush()
+    with contextlib.ExitStack() as stack:
+        kept = os.dup(1)
+        stack.callback(os.close, kept)
+        stack.callback(os.dup2, kept, 1)
+        with open(os.devnull, "wb") as nothing:  # noqa: PTH123 -- a descriptor is what is wanted
+            os.dup2(nothing.fileno(), 1)
+        yield

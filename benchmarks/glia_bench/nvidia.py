@@ -1,0 +1,83 @@
+"""What an NVIDIA driver tells: name, clocks, memory, energy; and time by CUDA events. None where there is no GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
+
+from glia_runtime.backends import is_installed
+
+
+@contextmanager
+def _device() -> Iterator[tuple[Any, Any]]:
+    """The NVML module and the handle of the first GPU, or (None, None)."""
+    if not is_installed("pynvml"):
+        yield None, None
+        return
+    nvml: Any = import_module("pynvml")
+    try:
+        nvml.nvmlInit()
+        handle = nvml.nvmlDeviceGetHandleByIndex(0)
+    except nvml.NVMLError:  # no driver, or no GPU
+        yield None, None
+        return
+    try:
+        yield nvml, handle
+    finally:
+        nvml.nvmlShutdown()
+
+
+def describe() -> dict[str, Any] | None:
+    """Name, driver, clocks (MHz), power limit (W) and temperature (degrees C) of the first GPU; None without one."""
+    with _device() as (nvml, handle):
+        if nvml is None:
+            return None
+        sm, memory = nvml.NVML_CLOCK_SM, nvml.NVML_CLOCK_MEM
+        return {
+            "name": nvml.nvmlDeviceGetName(handle),
+            "driver": nvml.nvmlSystemGetDriverVersion(),
+            "sm_mhz": nvml.nvmlDeviceGetClockInfo(handle, sm),
+            "sm_mhz_max": nvml.nvmlDeviceGetMaxClockInfo(handle, sm),
+            "memory_mhz": nvml.nvmlDeviceGetClockInfo(handle, memory),
+            "power_limit_w": nvml.nvmlDeviceGetPowerManagementLimit(handle) / 1000,
+            "temperature_c": nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU),
+        }
+
+
+def energy_joules() -> float | None:
+    """Energy that the first GPU has taken since its driver was loaded; None where the driver does not tell."""
+    with _device() as (nvml, handle):
+        if nvml is None:
+            return None
+        try:
+            return float(nvml.nvmlDeviceGetTotalEnergyConsumption(handle)) / 1000
+        except nvml.NVMLError:  # before Volta
+            return None
+
+
+def memory_bytes() -> int | None:
+    """Memory of the first GPU that is taken, by whomever; None without one."""
+    with _device() as (nvml, handle):
+        return None if nvml is None else int(nvml.nvmlDeviceGetMemoryInfo(handle).used)
+
+
+class CudaTimer:
+    """Seconds between two CUDA events on the legacy default stream, which waits for every blocking stream."""
+
+    def __init__(self) -> None:
+        torch: Any = import_module("torch")
+        self._synchronize = torch.cuda.synchronize
+        self._begun, self._ended = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+
+    def start(self) -> None:
+        """Record the first event once the GPU is idle."""
+        self._synchronize()
+        self._begun.record()
+
+    def stop(self) -> float:
+        """Record the second event, wait for it, and return the seconds between."""
+        self._ended.record()
+        self._ended.synchronize()
+        return float(self._begun.elapsed_time(self._ended)) / 1000

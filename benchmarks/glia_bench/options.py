@@ -1,0 +1,80 @@
+"""What the commands of glia-bench have in common: options, the check for their packages, and where a result goes."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from glia_runtime.command import errors_on_one_line
+from glia_runtime.command import say as say_as
+from glia_runtime.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from glia_bench.recording import Recorder
+
+COMMAND = "glia-bench"
+BUNDLED = "bundled"
+"""Names the bundled demonstration model."""
+
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model", help="Artifact, checkpoint (runs in eager PyTorch) or 'bundled', the default. May be repeated."
+    ),
+]
+Device = Annotated[str, typer.Option(help="auto or cpu.")]
+Images = Annotated[
+    Path | None, typer.Option(help="Folder of photographs, 64 at most. Default: five built-in pictures.")
+]
+Quick = Annotated[bool, typer.Option("--quick", help="Under a minute, for CI: few samples, not to be quoted.")]
+Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write the result with every sample, as JSON.")]
+Csv = Annotated[Path | None, typer.Option("--csv", help="Write one row for every sample.")]
+Html = Annotated[Path | None, typer.Option("--html", help="Write a page with tables and plots, self-contained.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+@contextmanager
+def measuring(debug: bool, *packages: tuple[str, str]) -> Iterator[None]:
+    """Errors on one line; a missing package, (module, distribution), is refused before anything is measured."""
+    with errors_on_one_line(COMMAND, debug):
+        for module, distribution in packages:
+            try:
+                import_module(module)
+            except ImportError as error:
+                raise MissingExtraError.for_package(distribution, "bench", "this command") from error
+        yield
+
+
+@contextmanager
+def recorded(
+    command: str,
+    settings: dict[str, Any],
+    output: Path | None,
+    csv: Path | None,
+    html: Path | None,
+    notes: Sequence[str] = (),
+) -> Iterator["Recorder"]:
+    """A recorder for the block; what it holds at the end is printed, and written where asked for."""
+    from glia_bench.delivery import deliver
+    from glia_bench.recording import Recorder
+
+    if html is not None:
+        import_module("matplotlib")  # a result must not be lost because the picture of it cannot be drawn
+    recorder = Recorder(command, settings, say)
+    for note in notes:
+        recorder.note(note)
+    yield recorder
+    deliver(recorder.finish(), output, csv, html)
+
+
+def pictures(folder: Path | None, paths: Sequence[Path]) -> str:
+    """The pictures of a run, for its settings."""
+    return f"{len(paths)} of {folder.name}" if folder is not None else f"{len(paths)} built-in"
+
+
+def say(line: str) -> None:
+    """Print a line on standard error under the command's name."""
+    say_as(COMMAND, line)

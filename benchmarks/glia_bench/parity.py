@@ -1,0 +1,115 @@
+"""``glia-bench parity``: artifacts and checkpoints against the PyTorch fp32 model, picture by picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from glia.evaluation.metrics import krcc
+from glia.models import load_checkpoint
+from glia_bench.recording import Recorder
+from glia_bench.results import Measurement
+from glia_bench.subjects import Subject
+from glia_export.parity import ParitySet, compare, pictures_in, reference_scores
+from glia_runtime.manifest import Limits, ParityRow
+
+Scores = npt.NDArray[np.float32]
+
+WORST = 5
+"""Pictures named for each subject."""
+
+_BATCH = 8
+
+
+def measure_parity(
+    recorder: Recorder,
+    reference: Path,
+    subjects: Sequence[Subject],
+    folder: Path,
+    *,
+    max_difference: float | None,
+    min_srcc: float | None,
+    step: Callable[[str], None],
+) -> list[str]:
+    """Compare the scores of `subjects` with those of the checkpoint `reference`; return a line for each missed bound.
+
+    Args:
+        recorder: takes one measurement a subject, |difference| of every picture in score units.
+        reference: the checkpoint, run in PyTorch fp32.
+        subjects: what is compared; fed with the pictures as the runtime feeds them.
+        folder: of photographs, `glia_export.parity.MOST_PICTURES` at most.
+        max_difference: bound on the largest difference, as a part of the scale's range; by default export's own for
+            the precision.
+        min_srcc: bound on SRCC; by default export's own, demanded where the scores spread.
+        step: told what begins.
+
+    Raises:
+        CheckpointError: the reference cannot be read.
+        UsageError: no readable picture.
+    """
+    step("PyTorch fp32")
+    model = load_checkpoint(reference)
+    pictures = pictures_in(folder, _tightest([subject.manifest.limits for subject in subjects]), recorder.note)
+    expected = reference_scores(model, pictures.views)
+    missed = []
+    for subject in subjects:
+        step(subject.name)
+        scale = model.score_scale.range
+        scores = _scores(subject, pictures)
+        row = compare(subject.backend.name, subject.manifest.precision, scores, expected, scale)
+        facts = {**subject.facts(), **_facts(row, max_difference, min_srcc, scale)}
+        facts["krcc"] = krcc(scores, expected) if row.srcc is not None else None
+        # JSON has no word for what is not a number; `compare` has put the largest difference at the end of the scale.
+        difference = np.nan_to_num(np.abs(scores.astype(np.float64) - expected), nan=row.max_abs, posinf=row.max_abs)
+        names = [source.name if isinstance(source, Path) else str(source) for source in pictures.sources]
+        facts["worst"] = [
+            {"picture": names[index], "reference": float(expected[index]), "difference": float(difference[index])}
+            for index in np.argsort(-difference)[:WORST]
+        ]
+        facts["scores"] = np.nan_to_num(scores, nan=0.0, posinf=0.0, neginf=0.0).tolist()
+        facts["reference_scores"] = expected.tolist()
+        recorder.add(
+            Measurement(subject.name, "|difference| of scores", "score", "lower", tuple(difference.tolist()), facts)
+        )
+        if not facts["passed"]:
+            worst = ", ".join(f"{row['picture']} {row['difference']:.3g}" for row in facts["worst"])
+            missed.append(f"{subject.name}: misses its bound; the worst pictures: {worst}")
+    return missed
+
+
+def _facts(row: ParityRow, max_difference: float | None, min_srcc: float | None, scale: float) -> dict[str, Any]:
+    bound = row.bound_max_abs if max_difference is None else max_difference * scale
+    bound_srcc = row.bound_srcc if min_srcc is None else min_srcc
+    ranks = bound_srcc is None or (row.srcc is not None and row.srcc >= bound_srcc)
+    return {
+        "mixed": True,
+        "largest": row.max_abs,
+        "mean": row.mean_abs,
+        "srcc": row.srcc,
+        "plcc": row.plcc,
+        "bound": bound,
+        "bound_srcc": bound_srcc,
+        "passed": row.max_abs <= bound and ranks,
+    }
+
+
+def _scores(subject: Subject, pictures: ParitySet) -> Scores:
+    # Views are there already; whole pictures are decoded again, one at a time.
+    if subject.manifest.input == "views":
+        batches = (
+            subject.collate(list(pictures.views[start : start + _BATCH]))
+            for start in range(0, len(pictures.views), _BATCH)
+        )
+        return np.concatenate([subject.run(batch) for batch in batches])
+    return np.concatenate([subject.run(subject.collate([subject.prepare(image)])) for image in pictures.images()])
+
+
+def _tightest(limits: Sequence[Limits]) -> Limits:
+    """Limits that every subject keeps, so that all see the same pictures."""
+    heights = [limit.max_height for limit in limits if limit.max_height is not None]
+    widths = [limit.max_width for limit in limits if limit.max_width is not None]
+    return Limits(max_height=min(heights, default=None), max_width=min(widths, default=None))

@@ -1,0 +1,104 @@
+"""Times one metric of IQA-PyTorch; runs in that library's own environment, where glia is not installed.
+
+    python peers_worker.py '{"metric": "topiq_nr", "paths": [...], "cores": 2, "repeats": 5, "weights": "random"}'
+
+Prints one line of JSON on standard output, after what the libraries print. Imports nothing of glia.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import time
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+MARK = "glia-bench: "
+
+
+def main(order: dict[str, Any]) -> dict[str, Any]:
+    """Load the metric, time it on a picture in memory and on all files, and return the figures."""
+    torch: Any = import_module("torch")
+    torch.set_num_threads(order["cores"])
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    metric, weights = load(order["metric"], device, order["weights"])
+    first = picture(order["paths"][0]).to(device)
+
+    def wait() -> None:
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    def timed(call: Any) -> float:
+        begun = time.perf_counter()
+        call()
+        wait()
+        return time.perf_counter() - begun
+
+    with torch.inference_mode():
+        metric(first)
+        wait()
+        single = [timed(lambda: metric(first)) for _ in range(order["repeats"])]
+        files = [timed(lambda: float(metric(picture(path).to(device)))) for path in order["paths"]]  # noqa: B023
+    return {
+        "single": single,
+        "files": files,
+        "memory_bytes": peak_memory_bytes(),
+        "gpu_memory_bytes": torch.cuda.max_memory_allocated() if device == "cuda" else None,
+        "parameters": sum(parameter.numel() for parameter in metric.net.parameters()),
+        "weights": weights,
+        "device": device,
+        "versions": {name: import_module("importlib.metadata").version(name) for name in ("pyiqa", "torch", "timm")},
+    }
+
+
+def peak_memory_bytes() -> int:
+    """As `glia_bench.measure.peak_memory_bytes`, which cannot be imported here."""
+    with Path("/proc/self/status").open(encoding="ascii") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM:"))
+
+
+def load(name: str, device: str, weights: str) -> tuple[Any, str]:
+    """The metric, and whose weights it has: its authors', or random ones where those cannot be had."""
+    pyiqa: Any = import_module("pyiqa")
+    reason = "as asked"
+    if weights == "pretrained":
+        try:
+            return pyiqa.create_metric(name, device=device), "pretrained"
+        except Exception as error:  # no network, a moved file, a changed hub: each library has its own
+            reason = type(error).__name__
+    with no_downloads():
+        return pyiqa.create_metric(name, device=device, pretrained=False), f"random ({reason})"
+
+
+@contextlib.contextmanager
+def no_downloads() -> Iterator[None]:
+    """Let the parts that a metric is built from make random weights instead of fetching theirs."""
+    timm: Any = import_module("timm")
+    torch: Any = import_module("torch")
+    create, fetch = timm.create_model, torch.hub.load_state_dict_from_url
+
+    def bare(*arguments: Any, **options: Any) -> Any:
+        return create(*arguments, **{**options, "pretrained": False})
+
+    timm.create_model = bare
+    try:
+        yield
+    finally:
+        timm.create_model = create
+        torch.hub.load_state_dict_from_url = fetch
+
+
+def picture(path: str) -> Any:
+    """float32 [1, 3, H, W], 0 to 1: what these metrics take."""
+    numpy: Any = import_module("numpy")
+    torch: Any = import_module("torch")
+    pillow: Any = import_module("PIL.Image")
+    turned: Any = import_module("PIL.ImageOps").exif_transpose(pillow.open(path)).convert("RGB")
+    return torch.from_numpy(numpy.array(turned)).permute(2, 0, 1)[None].float() / 255
+
+
+if __name__ == "__main__":
+    print(MARK + json.dumps(main(json.loads(sys.argv[1]))))

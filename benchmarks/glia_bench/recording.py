@@ -1,0 +1,73 @@
+"""A run in the making: its machine, whether that was quiet, what was measured, and what has to be said about it."""
+
+from __future__ import annotations
+
+import statistics
+from datetime import datetime, timezone
+from typing import Any
+
+import numpy as np
+
+from glia_bench.machine import this_machine
+from glia_bench.measure import Say, timed
+from glia_bench.results import NOISY, Measurement, Run
+
+_FIXED_SIDE = 384  # a matrix product of 1 to 3 ms: long against the clock, short against what disturbs it
+_FIXED_REPEATS = 60
+
+
+class Recorder:
+    """Collects the measurements of one command.
+
+    Args:
+        command: its name.
+        settings: its options.
+        say: told what the user should know at once; all of it goes into the result as well.
+    """
+
+    def __init__(self, command: str, settings: dict[str, Any], say: Say) -> None:
+        self._command, self._settings, self._say = command, settings, say
+        self.machine = this_machine()
+        self._measurements: list[Measurement] = []
+        self._notes: list[str] = []
+        self._fixed = _fixed_work()
+
+    def add(self, measurement: Measurement) -> Measurement:
+        """Keep a measurement; complain where its samples vary too much to be called a measurement."""
+        self._measurements.append(measurement)
+        if measurement.is_noisy:
+            self.note(
+                f"the machine is not quiet: {measurement.subject}, {measurement.metric} varies by "
+                f"{measurement.variation:.0%} (coefficient of variation, quiet is under {NOISY:.0%})"
+            )
+        return measurement
+
+    def note(self, line: str) -> None:
+        """Keep a remark and show it."""
+        self._notes.append(line)
+        self._say(line)
+
+    def finish(self) -> Run:
+        """The result; also says when the same small piece of work did not always take the same time."""
+        fixed = (*self._fixed, *_fixed_work())
+        variation = statistics.stdev(fixed) / statistics.fmean(fixed)
+        if variation > NOISY:
+            self.note(
+                f"the machine is not quiet: a fixed matrix product, timed before and after, varies by {variation:.0%}; "
+                "stop what else runs, and do not quote these figures"
+            )
+        return Run(
+            command=self._command,
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            machine=self.machine,
+            settings=self._settings,
+            measurements=tuple(self._measurements),
+            notes=tuple(self._notes),
+            fixed_work=fixed,
+        )
+
+
+def _fixed_work() -> tuple[float, ...]:
+    rng = np.random.default_rng(0)
+    first, second = rng.standard_normal((2, _FIXED_SIDE, _FIXED_SIDE))
+    return timed(lambda: first @ second, warm_up=10, repeats=_FIXED_REPEATS)

@@ -1,0 +1,149 @@
+"""One form for everything that glia-bench measures: JSON with the machine, the settings and every sample.
+
+A figure that was summed up can no longer be doubted properly, so nothing is summed up here: a measurement keeps the
+samples in the order in which they were taken, and whoever reads them (`compare`, the tables) computes from those.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import statistics
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from glia_bench.machine import Machine
+from glia_runtime.atomic import atomic_write
+from glia_runtime.errors import UsageError
+from glia_runtime.strict_json import JsonError, from_jsonable, parse_object, to_jsonable
+
+SCHEMA = "glia-bench/1"
+
+Better = Literal["lower", "higher", "neither"]
+
+NOISY = 0.05
+"""Coefficient of variation above which a machine is not called quiet. trtexec warns at 0.025 of GPU time; on an idle
+CPU we saw 0.01 to 0.03.
+"""
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One quantity, measured once or many times on one subject.
+
+    Attributes:
+        subject: what was measured: an artifact with its backend, a peer, a form of the operator.
+        metric: which quantity, under which settings; unique for a subject within a run.
+        unit: of the samples: "s", "images/s", "bytes", "J", "score", "FLOP/s", "bytes/s", "".
+        better: which way is better, so that a comparison knows who lost.
+        samples: every one, in order, the warm-up left out.
+        facts: what else is known of it: the settings, what a library reported.
+    """
+
+    subject: str
+    metric: str
+    unit: str
+    better: Better
+    samples: tuple[float, ...]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def median(self) -> float:
+        """Half of the samples are below."""
+        return statistics.median(self.samples)
+
+    @property
+    def variation(self) -> float | None:
+        """Standard deviation over mean; None where there are under three samples or the mean is 0."""
+        mean = statistics.fmean(self.samples)
+        return statistics.stdev(self.samples) / mean if len(self.samples) > 2 and mean else None
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether the samples, if they are to be equal, say that the machine was not quiet.
+
+        Times of files differ because files do: such a measurement says so by the fact ``mixed``.
+        """
+        return not self.facts.get("mixed") and (self.variation or 0.0) > NOISY
+
+
+@dataclass(frozen=True)
+class Run:
+    """One call of a command: where, with what, and all that came out."""
+
+    command: str
+    created: str
+    """UTC, ISO 8601."""
+    machine: Machine
+    settings: dict[str, Any]
+    measurements: tuple[Measurement, ...]
+    notes: tuple[str, ...] = ()
+    """Warnings and what was left out, one line each; part of the result."""
+    fixed_work: tuple[float, ...] = ()
+    """Seconds of one small matrix product, over and over, before and after: how quiet the machine was."""
+    schema: str = SCHEMA
+
+    def to_json(self) -> str:
+        """JSON text, indented, but with the samples of a measurement on one line."""
+        plain = to_jsonable(self)
+        samples = [measurement.pop("samples") for measurement in plain["measurements"]]
+        for index, measurement in enumerate(plain["measurements"]):
+            measurement["samples"] = f"@samples {index}@"
+        text = json.dumps(plain, indent=1, allow_nan=False)
+        for index, values in enumerate(samples):
+            text = text.replace(f'"@samples {index}@"', json.dumps(values), 1)
+        return text + "\n"
+
+    def subjects(self) -> list[str]:
+        """Each subject once, in order."""
+        return list(dict.fromkeys(measurement.subject for measurement in self.measurements))
+
+
+def read_run(path: str | Path) -> Run:
+    """Read what `write_run` wrote.
+
+    Raises:
+        UsageError: no such file, or not a result of this version of glia-bench.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read ({error.strerror}); name a result of glia-bench") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path}: not a result of glia-bench (not UTF-8 text)") from error
+    try:
+        fields = parse_object(text)
+        if fields.get("schema") != SCHEMA:
+            raise JsonError(f"its schema is {fields.get('schema')!r}, this glia-bench reads {SCHEMA!r}")
+        run = from_jsonable(Run, fields)
+        for index, measurement in enumerate(run.measurements):
+            _check_samples(measurement.samples, f"measurements[{index}].samples")
+    except JsonError as error:
+        raise UsageError(f"{path}: not a result of glia-bench ({error}); measure again") from error
+    return run
+
+
+def _check_samples(samples: tuple[float, ...], where: str) -> None:
+    if not samples:
+        raise JsonError(f"{where} is empty")
+
+
+def write_run(run: Run, path: str | Path) -> None:
+    """Write `run` as JSON; raise `OutputError` where that cannot be done."""
+    text = run.to_json()
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_csv(run: Run, path: str | Path) -> None:
+    """Write one row for every sample, so that a spreadsheet can doubt the medians; raise `OutputError`."""
+    sink = io.StringIO()
+    writer = csv.writer(sink, lineterminator="\n")
+    writer.writerow(["command", "subject", "metric", "unit", "better", "index", "sample"])
+    for item in run.measurements:
+        for index, sample in enumerate(item.samples):
+            writer.writerow([run.command, item.subject, item.metric, item.unit, item.better, index, repr(sample)])
+    with atomic_write(path) as temporary:
+        temporary.write_text(sink.getvalue(), encoding="utf-8")

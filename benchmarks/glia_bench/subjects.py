@@ -1,0 +1,161 @@
+"""What is measured: an artifact in its backend, or a checkpoint in eager PyTorch, behind one face.
+
+The one place where glia-bench opens something of the runtime.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from glia_bench.options import BUNDLED
+from glia_runtime.backends import open_backend
+from glia_runtime.backends.base import Backend, usable_cpus
+from glia_runtime.decode import decode
+from glia_runtime.errors import GliaError, UsageError
+from glia_runtime.fragments import Image
+from glia_runtime.inputs import INPUT_NAMES, Inputs, Prepared, collate, prepare
+from glia_runtime.manifest import Manifest, Precision, Probe, manifest_path, read_manifest, sha256_file, verify_artifact
+from glia_runtime.scorer import BUNDLED_MODEL, Scorer
+
+_CHECKPOINTS = (".pt", ".safetensors")
+
+ARITHMETIC: dict[Precision, str] = {
+    "fp32": "fp32",
+    "fp16": "fp16",
+    "fp16-weights": "fp32",
+    "bf16": "bf16",
+    "int8": "int8",
+}
+"""What a precision computes in, which is what a matrix peak has to be measured in."""
+
+
+class EagerBackend(Backend):
+    """A checkpoint in eager PyTorch fp32, as whoever trains it runs it."""
+
+    name = "pytorch"
+
+    def _load(self) -> None:
+        import torch
+
+        from glia.models import load_checkpoint
+
+        torch.set_num_threads(usable_cpus())
+        self._model: Any = load_checkpoint(self.artifact).to(self.device)
+
+    def _run(self, inputs: Inputs) -> npt.NDArray[Any]:
+        import torch
+
+        with torch.inference_mode():
+            views = (torch.from_numpy(inputs[name]).to(self.device) for name in INPUT_NAMES["views"])
+            scores: npt.NDArray[Any] = self._model(*views).float().cpu().numpy()
+        return scores
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An opened artifact or checkpoint.
+
+    Attributes:
+        name: for tables: file and backend, "model.onnx (onnxruntime)".
+        backend: runs it.
+    """
+
+    name: str
+    backend: Backend
+
+    @property
+    def manifest(self) -> Manifest:
+        """Of the artifact; of a checkpoint, what an export would say of it."""
+        return self.backend.manifest
+
+    def facts(self) -> dict[str, Any]:
+        """What every row about it says."""
+        return {
+            "artifact": self.backend.artifact.name,
+            "sha256": self.manifest.artifact_sha256,
+            "backend": self.backend.name,
+            "device": self.backend.device,
+            "target": self.manifest.target if not isinstance(self.backend, EagerBackend) else "checkpoint",
+            "precision": self.manifest.precision,
+            "input": self.manifest.input,
+        }
+
+    def prepare(self, image: Image) -> Prepared:
+        """What the host does with decoded pixels: views, or enlarging."""
+        return prepare(image, self.manifest)
+
+    def collate(self, pictures: list[Prepared]) -> Inputs:
+        """A batch for `run`."""
+        return collate(pictures, self.manifest.input)
+
+    def run(self, inputs: Inputs) -> npt.NDArray[np.float32]:
+        """The graph alone: float32 [B]."""
+        return self.backend.run(inputs)
+
+    def score_file(self, path: Path) -> float:
+        """All of it, from a file to its score."""
+        return float(self.run(self.collate([self.prepare(decode(path))]))[0])
+
+    def scorer(self) -> Scorer:
+        """The runtime's own pipeline around the same backend."""
+        return Scorer(self.backend)
+
+
+def open_subject(model: str, device: str = "auto") -> Subject:
+    """Open `model`: "bundled", an artifact beside its manifest, or a checkpoint.
+
+    Raises:
+        GliaError: as `Scorer.open` and `load_checkpoint`; the file and why it cannot run here.
+    """
+    path = BUNDLED_MODEL if model == BUNDLED else Path(model)
+    if path.suffix in _CHECKPOINTS and not manifest_path(path).exists():
+        backend: Backend = _open_checkpoint(path, device)
+    else:
+        manifest = read_manifest(path)
+        verify_artifact(path, manifest)
+        backend, _ = open_backend(path, manifest, device)
+    return Subject(f"{path.name} ({backend.name})", backend)
+
+
+def open_subjects(models: list[str], device: str) -> tuple[list[Subject], list[str]]:
+    """Open each that can run here; also return one line for each that cannot.
+
+    Raises:
+        GliaError: none of them can; the first one's reason.
+    """
+    subjects: list[Subject] = []
+    refusals: list[GliaError] = []
+    for model in models:
+        try:
+            subjects.append(open_subject(model, device))
+        except GliaError as error:
+            refusals.append(error)
+    if not subjects:
+        raise refusals[0] if refusals else UsageError("no model given; name an artifact, a checkpoint or 'bundled'")
+    return subjects, [f"left out: {error}" for error in refusals]
+
+
+def _open_checkpoint(path: Path, device: str) -> EagerBackend:
+    from glia.models import load_checkpoint
+
+    model = load_checkpoint(path)
+    digest = sha256_file(path)
+    draft = Manifest(
+        architecture=model.architecture,
+        config=model.config.to_dict(),
+        checkpoint_sha256=digest,
+        artifact_sha256=digest,
+        target="torchscript",  # no target names a checkpoint; `Subject.facts` does not repeat this
+        input="views",
+        precision="fp32",
+        score_scale=model.score_scale,
+        parity=(),
+        probe=Probe((), 0.0),
+        fragment_spec=model.fragment_spec,
+    )
+    return EagerBackend(path, draft, "cpu" if device == "auto" else device)

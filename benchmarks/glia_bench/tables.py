@@ -1,0 +1,118 @@
+"""Results in rows of text, the same on the terminal, in HTML and in the documentation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from glia_bench.compare import Comparison
+from glia_bench.results import Measurement, Run
+
+Table = list[list[str]]
+"""The header, then the rows."""
+
+
+def quantity(value: float | None, unit: str) -> str:
+    """A figure for people: seconds as ms, bytes as MB, three significant digits."""
+    if value is None:
+        return ""
+    scale, suffix = {
+        "s": (1e3, " ms"),
+        "bytes": (1e-6, " MB"),
+        "FLOP/s": (1e-9, " GFLOP/s"),
+        "bytes/s": (1e-9, " GB/s"),
+        "J": (1.0, " J"),
+        "images/s": (1.0, " images/s"),
+    }.get(unit, (1.0, f" {unit}" if unit else ""))
+    return f"{_three(value * scale)}{suffix}"
+
+
+def _three(value: float) -> str:
+    if value == 0 or 1e-3 <= abs(value) < 1e6:
+        digits = next((count for count, limit in ((0, 100), (1, 10), (2, 1)) if abs(value) >= limit), 3)
+        return f"{value:.{digits}f}" if abs(value) >= 1 else f"{value:.3g}"
+    return f"{value:.2e}"
+
+
+def percent(part: float | None) -> str:
+    """A part of 1 in per cent."""
+    return "" if part is None else f"{part:.0%}" if part >= 0.095 else f"{part:.1%}"
+
+
+def measurements_table(run: Run) -> Table:
+    """Every measurement: median, percentiles, spread, and its part of the machine's limit where that is known."""
+    from glia_bench.latency import measured_percentiles
+
+    limited = any("limit" in item.facts for item in run.measurements)
+    rows = [["", "", "median", "p90", "p99", "samples", "variation"] + (["of its limit"] if limited else [])]
+    for item in run.measurements:
+        many = len(item.samples) > 1
+        # Of a rate the slow end is the low one; percentiles of rates would mislead.
+        tail = measured_percentiles(item) if many and item.unit == "s" else {}
+        row = [item.subject, item.metric, quantity(item.median, item.unit)]
+        row += [quantity(tail.get(key), item.unit) for key in ("90", "99")]
+        row += [str(len(item.samples)), percent(item.variation) if not item.facts.get("mixed") else "mixed"]
+        rows.append(row + ([of_limit(item)] if limited else []))
+    return rows
+
+
+def of_limit(item: Measurement) -> str:
+    """The median as a part of the limit that the measurement names."""
+    limit = item.facts.get("limit")
+    if not limit:
+        return ""
+    return percent(item.median / limit if item.better == "higher" else limit / item.median)
+
+
+def parity_table(run: Run) -> Table:
+    """Agreement of each subject with the reference."""
+    rows = [["", "pictures", "largest", "mean", "bound", "SRCC", "PLCC", "KRCC", "", "worst picture"]]
+    for item in run.measurements:
+        facts = item.facts
+        figures = [f"{facts[name]:.3g}" for name in ("largest", "mean", "bound")]
+        ranks = ["undefined" if facts[name] is None else f"{facts[name]:.5f}" for name in ("srcc", "plcc", "krcc")]
+        verdict = "passed" if facts["passed"] else "MISSED"
+        rows.append([item.subject, str(len(item.samples)), *figures, *ranks, verdict, facts["worst"][0]["picture"]])
+    return rows
+
+
+def peers_table(run: Run) -> Table:
+    """One row for each subject, its quantities in columns."""
+    metrics = list(dict.fromkeys(item.metric for item in run.measurements))
+    rows = [["", *metrics, "weights"]]
+    for subject in run.subjects():
+        found = {item.metric: item for item in run.measurements if item.subject == subject}
+        cells = [quantity(found[name].median, found[name].unit) if name in found else "" for name in metrics]
+        rows.append([subject, *cells, next(iter(found.values())).facts.get("weights", "")])
+    return rows
+
+
+def comparison_table(comparisons: Sequence[Comparison]) -> Table:
+    """Ratios B / A with their intervals."""
+    rows = [["", "", "A", "B", "B / A", "95 % interval", ""]]
+    for item in comparisons:
+        interval = "too few samples" if item.low is None else f"{item.low:.3f} to {item.high:.3f}"
+        medians = [quantity(value, item.unit) for value in (item.before, item.after)]
+        rows.append([item.subject, item.metric, *medians, f"{item.ratio:.3f}", interval, item.verdict])
+    return rows
+
+
+_TABLES: dict[str, Callable[[Run], Table]] = {"parity": parity_table, "peers": peers_table}
+
+
+def run_table(run: Run) -> Table:
+    """The table that fits the command of `run`."""
+    return _TABLES.get(run.command, measurements_table)(run)
+
+
+def markdown(table: Table) -> str:
+    """A Markdown table; figures to the right."""
+    header, *rows = ([cell.replace("|", "\\|") for cell in row] for row in table)
+    rule = ["---" if index < 1 else "---:" for index in range(len(header))]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [header, rule, *rows]).replace("|  |", "| |")
+
+
+def plain(table: Table) -> str:
+    """Columns padded with spaces, for a terminal or a pipe."""
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in table]
+    return "\n".join(line for line in lines if line)

@@ -1,0 +1,129 @@
+"""``glia-bench throughput``: pictures a second over batch size, cores and kind of graph input; memory and energy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import cycle, islice, product
+from pathlib import Path
+
+from glia_bench import nvidia
+from glia_bench.energy import joules
+from glia_bench.measure import in_fresh_process, peak_memory_bytes, timed
+from glia_bench.recording import Recorder
+from glia_bench.results import Measurement
+from glia_bench.roofline import Ceilings, limit_facts
+from glia_bench.subjects import Subject, open_subject
+from glia_runtime.decode import decode
+from glia_runtime.errors import GliaError
+from glia_runtime.inputs import Inputs
+
+WARM_UP = 2
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long to measure a setting: fewest runs of the graph, and fewest seconds."""
+
+    repeats: int
+    seconds: float
+
+
+FULL, QUICK = Effort(20, 5.0), Effort(5, 0.3)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One point of the sweep, measured in a process of its own."""
+
+    model: str
+    device: str
+    batch: int
+    cores: int
+
+
+@dataclass(frozen=True)
+class Point:
+    """What came back: seconds of every run, and of the process its peak memory and of all runs the energy."""
+
+    seconds: tuple[float, ...]
+    memory_bytes: int
+    gpu_memory_bytes: int | None
+    joules: float | None
+
+
+def measure_throughput(
+    recorder: Recorder,
+    models: Sequence[str],
+    paths: Sequence[Path],
+    batches: Sequence[int],
+    cores: Sequence[int],
+    device: str,
+    effort: Effort,
+    ceilings: Ceilings,
+    step: Callable[[str], None],
+) -> None:
+    """Measure every combination; one that cannot run is a remark, and the others go on.
+
+    Raises:
+        GliaError: none of the models can be opened.
+    """
+    failures: list[GliaError] = []
+    for model in models:
+        try:
+            subject = open_subject(model, device)
+        except GliaError as error:
+            failures.append(error)
+            recorder.note(f"left out: {error}")
+            continue
+        for count, batch in product(cores, batches):
+            step(f"{subject.name}: batch {batch}, {count} cores")
+            setting = Setting(model, device, batch, count)
+            try:
+                point = in_fresh_process(measure_setting, setting, list(paths), effort, cores=count)
+            except GliaError as error:
+                recorder.note(f"{subject.name}, batch {batch}, {count} cores: {error}")
+                continue
+            _add(recorder, subject, setting, point, limit_facts(subject, batch_of(subject, paths, batch), ceilings))
+    if len(failures) == len(models):
+        raise failures[0]
+
+
+def measure_setting(setting: Setting, paths: Sequence[Path], effort: Effort) -> Point:
+    """Runs in the process that is measured."""
+    before = nvidia.memory_bytes()
+    subject = open_subject(setting.model, setting.device)
+    inputs = batch_of(subject, paths, setting.batch)
+    timed(lambda: subject.run(inputs), warm_up=WARM_UP, repeats=1)
+    taken = joules()
+    samples = timed(lambda: subject.run(inputs), warm_up=0, repeats=effort.repeats, at_least=effort.seconds)
+    after, used = joules(), nvidia.memory_bytes()
+    return Point(
+        samples,
+        peak_memory_bytes(),
+        used - before if used is not None and before is not None else None,
+        after - taken if after is not None and taken is not None and after > taken else None,
+    )
+
+
+def batch_of(subject: Subject, paths: Sequence[Path], batch: int) -> Inputs:
+    """A batch of that many pictures, the files over and over, ready for the graph."""
+    return subject.collate([subject.prepare(decode(path)) for path in islice(cycle(paths), batch)])
+
+
+def _add(recorder: Recorder, subject: Subject, setting: Setting, point: Point, limit: dict[str, object]) -> None:
+    facts = {**subject.facts(), "batch": setting.batch, "cores": setting.cores}
+    where = f"batch {setting.batch}, {setting.cores} cores"
+    all_cores = setting.cores == recorder.machine.cores  # the limit was measured on all of them
+    rates = tuple(setting.batch / sample for sample in point.seconds)
+    speed = {**facts, **limit} if all_cores else facts
+    recorder.add(Measurement(subject.name, f"rate, {where}", "images/s", "higher", rates, speed))
+    # Of the whole process, interpreter and libraries included; the fresh process has held nothing else.
+    memory = (float(point.memory_bytes),)
+    recorder.add(Measurement(subject.name, f"peak memory, {where}", "bytes", "lower", memory, facts))
+    if point.gpu_memory_bytes is not None:
+        memory = (float(point.gpu_memory_bytes),)
+        recorder.add(Measurement(subject.name, f"GPU memory, {where}", "bytes", "lower", memory, facts))
+    if point.joules is not None:
+        each = (point.joules / (setting.batch * len(point.seconds)),)
+        recorder.add(Measurement(subject.name, f"energy a picture, {where}", "J", "lower", each, facts))

@@ -1,0 +1,85 @@
+"""Tables, plots and pages of every kind of result, and the documentation made from results."""
+
+import importlib.util
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from glia_bench.page import page
+from glia_bench.plots import run_plot
+from glia_bench.results import Measurement, write_run
+from glia_bench.tables import markdown, plain, quantity, run_table
+from tests.glia_bench.subjects import run_of
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def make_benchmarks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """docs/make_benchmarks.py, pointed at a folder of its own."""
+    specification = importlib.util.spec_from_file_location("make_benchmarks", ROOT / "docs" / "make_benchmarks.py")
+    assert specification is not None and specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    monkeypatch.setattr(module, "PAGE", tmp_path / "benchmarks.md")
+    monkeypatch.setattr(module, "RESULTS", tmp_path)
+    monkeypatch.setattr(module, "PICTURES", tmp_path / "benchmarks")
+    return module
+
+
+def test_the_picture_is_well_formed_and_the_same_every_time() -> None:
+    run = run_of(0.001, 0.002, 0.003)
+    first = run_plot(run)
+    assert ElementTree.fromstring(first).tag.endswith("svg")
+    assert run_plot(run) == first
+
+
+def test_the_page_escapes_what_it_is_given() -> None:
+    text = page([run_of(0.001, subject="<script>&")])
+    assert "<script>" not in text and "&lt;script&gt;&amp;" in text
+
+
+def test_a_markdown_table_has_as_many_cells_in_every_row() -> None:
+    text = markdown(run_table(run_of(0.001, 0.002, 0.003, subject="a|b")))
+    assert "a\\|b" in text
+    assert len({line.replace("\\|", "").count("|") for line in text.splitlines()}) == 1
+    assert len(plain(run_table(run_of(0.001))).splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "shown"),
+    [
+        (0.0123456, "s", "12.3 ms"),
+        (1.5e9, "bytes", "1500 MB"),
+        (3.9e11, "FLOP/s", "390 GFLOP/s"),
+        (0.00000457, "s", "0.00457 ms"),
+        (None, "s", ""),
+    ],
+)
+def test_quantities_for_people(value: float | None, unit: str, shown: str) -> None:
+    assert quantity(value, unit) == shown
+
+
+def test_the_documentation_follows_the_results(
+    make_benchmarks: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["make_benchmarks.py", *arguments])
+        status: int = make_benchmarks.main()
+        return status
+
+    assert run("--check") == 1
+    assert run() == 0 and run("--check") == 0
+    result = run_of(0.010, 0.011, 0.012)
+    write_run(result, tmp_path / "cpu-latency.json")
+    assert run("--check") == 1  # a result that the page does not show
+    assert run() == 0 and run("--check") == 0
+    text = (tmp_path / "benchmarks.md").read_text()
+    assert "11.0 ms" in text and result.machine.about() in text
+    assert (tmp_path / "benchmarks" / "cpu-latency.svg").exists()
+    slower = Measurement("one", "latency", "s", "lower", (0.02,), {})
+    write_run(run_of(*slower.samples), tmp_path / "cpu-latency.json")
+    assert run("--check") == 1  # a figure that is no longer the result's

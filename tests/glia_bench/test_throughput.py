@@ -1,0 +1,78 @@
+"""The sweep runs every combination in a process of its own, which sees the cores it was given."""
+
+import os
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from glia_bench.cli import app
+from glia_bench.measure import in_fresh_process, peak_memory_bytes
+from glia_bench.results import read_run
+from glia_bench.throughput import QUICK, Setting, batch_of, measure_setting
+from glia_runtime.backends.base import usable_cpus
+from glia_runtime.errors import BackendError, GliaError, UsageError
+from tests.glia_bench.subjects import subject
+
+
+def hold(megabytes: int) -> int:
+    block = bytearray(megabytes << 20)
+    block[:: 1 << 12] = b"x" * len(block[:: 1 << 12])
+    return peak_memory_bytes()
+
+
+def refuse() -> None:
+    raise UsageError("model.onnx: no such thing")
+
+
+def die() -> None:
+    os._exit(1)
+
+
+def test_peak_memory_is_that_of_one_process() -> None:
+    large = in_fresh_process(hold, 200)
+    small = in_fresh_process(hold, 1)  # after the large one, and does not see it
+    assert large - small > 150 << 20
+
+
+def test_a_process_may_use_the_cores_it_is_given() -> None:
+    assert in_fresh_process(usable_cpus, cores=1) == 1
+    assert usable_cpus() == len(os.sched_getaffinity(0)) or usable_cpus() >= 1
+
+
+def test_errors_come_back_from_the_process() -> None:
+    with pytest.raises(GliaError, match=r"model\.onnx: no such thing"):
+        in_fresh_process(refuse)
+    with pytest.raises(BackendError, match="process died"):
+        in_fresh_process(die)
+
+
+@pytest.mark.parametrize("kind", ["views", "image"])
+def test_a_batch_takes_the_files_over_and_over(
+    kind: str, photographs: list[Path], request: pytest.FixtureRequest
+) -> None:
+    artifact = request.getfixturevalue(f"{kind}_artifact")
+    inputs = batch_of(subject(artifact), photographs, 7)
+    assert {len(array) for array in inputs.values()} == {7}
+    point = measure_setting(Setting(str(artifact), "cpu", 7, 1), photographs, QUICK)
+    assert len(point.seconds) >= QUICK.repeats and point.memory_bytes > 1 << 20
+
+
+def test_the_command_sweeps(views_artifact: Path, image_artifact: Path, tmp_path: Path) -> None:
+    models = ["--model", str(views_artifact), "--model", str(image_artifact), "--model", str(tmp_path / "none.onnx")]
+    output, html = tmp_path / "run.json", tmp_path / "run.html"
+    options = ["--batch", "1", "--batch", "3", "--cores", "1", "--quick", "-o", str(output), "--html", str(html)]
+    done = CliRunner().invoke(app, ["throughput", *models, *options])
+    assert done.exit_code == 0, done.output
+    run = read_run(output)
+    rates = [item for item in run.measurements if item.unit == "images/s"]
+    assert [(item.facts["input"], item.facts["batch"]) for item in rates] == [
+        ("views", 1),
+        ("views", 3),
+        ("image", 1),
+        ("image", 3),
+    ]
+    assert all(min(item.samples) > 0 for item in rates)
+    assert sum(item.metric.startswith("peak memory") for item in run.measurements) == 4
+    assert any("none.onnx" in note for note in run.notes)
+    assert html.read_text().count("<svg") == 1
