@@ -4,7 +4,7 @@
 
     scorer = Scorer.open()                      # or Scorer.open("model.onnx")
     scores = scorer.score([image])              # uint8 [H, W, 3] arrays -> float32 [B]
-    for result in scorer.stream(paths):         # Result(path, score, error)
+    for result in scorer.stream(paths):         # Result(path, score, error, quality, width, height)
         ...
 
 Names are imported on first use, so that ``import glia_runtime`` costs nothing. To decode a file as the scorer

@@ -44,6 +44,11 @@ class ScoreScale:
         """Width of the scale, maximum - minimum: the unit of every relative parity bound."""
         return self.maximum - self.minimum
 
+    def quality(self, score: float) -> float:
+        """`score` on a scale from 0, its worst end, to 100, its best; not clipped, as models overshoot both ends."""
+        share = (score - self.minimum) / self.range
+        return 100 * (share if self.higher_is_better else 1 - share)
+
 
 @dataclass(frozen=True)
 class Limits:

@@ -37,6 +37,21 @@ class Result:
     path: str
     score: float | None
     error: str | None
+    quality: float | None = None
+    """The score from 0, worst, to 100, best (`ScoreScale.quality`); None where there is no score."""
+    width: int | None = None
+    """Pixels across, turned as EXIF says, before any enlarging; None where the file could not be decoded."""
+    height: int | None = None
+    """Pixels down, likewise."""
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file in the pool, with its picture's size once that is known."""
+
+    path: str
+    width: int | None = None
+    height: int | None = None
 
 
 def find_model(artifact: PathLike | None = None) -> Path:
@@ -174,32 +189,30 @@ class Scorer:
 
     def _decode_ahead(
         self, paths: Iterator[PathLike], pool: ThreadPoolExecutor, ahead: int
-    ) -> Iterator[tuple[str, Prepared | str]]:
+    ) -> Iterator[tuple[_File, Prepared | str]]:
         """Keep `ahead` files in the pool and yield them in the order they came."""
-        pending: deque[tuple[str, Future[Prepared | str]]] = deque()
+        pending: deque[Future[tuple[_File, Prepared | str]]] = deque()
         for path in paths:
-            name = os.fspath(path)
-            pending.append((name, pool.submit(self._load, name)))
+            pending.append(pool.submit(self._load, os.fspath(path)))
             if len(pending) >= ahead:
-                name, future = pending.popleft()
-                yield name, future.result()
+                yield pending.popleft().result()
         while pending:
-            name, future = pending.popleft()
-            yield name, future.result()
+            yield pending.popleft().result()
 
-    def _score_group(self, group: list[tuple[str, Prepared | str]]) -> Iterator[Result]:
+    def _score_group(self, group: list[tuple[_File, Prepared | str]]) -> Iterator[Result]:
         pictures = [prepared for _, prepared in group if not isinstance(prepared, str)]
         scores = iter(self._run_each(pictures))
-        for path, prepared in group:
-            outcome = prepared if isinstance(prepared, str) else next(scores)
+        for file, prepared in group:
+            if isinstance(prepared, str):
+                yield Result(file.path, None, prepared, None, file.width, file.height)
+                continue
+            outcome = next(scores)
             if isinstance(outcome, float) and math.isfinite(outcome):
-                yield Result(path, outcome, None)
-            elif isinstance(outcome, float):
-                yield Result(path, None, f"{path}: {_NOT_FINITE}")
-            elif outcome is prepared:
-                yield Result(path, None, outcome)
+                quality = self.manifest.score_scale.quality(outcome)
+                yield Result(file.path, outcome, None, quality, file.width, file.height)
             else:
-                yield Result(path, None, f"{path}: {outcome}")
+                error = _NOT_FINITE if isinstance(outcome, float) else outcome
+                yield Result(file.path, None, f"{file.path}: {error}", None, file.width, file.height)
 
     def _run_each(self, pictures: Sequence[Prepared]) -> list[float | str]:
         """Scores; where the backend fails on a batch, each picture is tried alone, and a string says what
@@ -214,15 +227,16 @@ class Scorer:
                 return [str(error) or "not enough memory to score it; make it smaller"]
         return [outcome for picture in pictures for outcome in self._run_each([picture])]
 
-    def _load(self, path: str) -> Prepared | str:
+    def _load(self, path: str) -> tuple[_File, Prepared | str]:
         """Decode and prepare one file in a worker; a string is the line that says why it cannot be scored."""
         try:
             image = decode(path)
         except ImageError as error:
-            return str(error)
+            return _File(path), str(error)
+        file = _File(path, image.shape[1], image.shape[0])
         try:
-            return prepare(image, self.manifest)
+            return file, prepare(image, self.manifest)
         except ImageError as error:
-            return f"{path}: {error}"
+            return file, f"{path}: {error}"
         except MemoryError:
-            return f"{path}: not enough memory for a picture of this size; make it smaller"
+            return file, f"{path}: not enough memory for a picture of this size; make it smaller"

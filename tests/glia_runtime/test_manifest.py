@@ -240,3 +240,17 @@ def test_missing_files(tmp_path: Path) -> None:
 
 def test_scale_range() -> None:
     assert ScoreScale(1, 5, True, "x").range == 4
+
+
+@pytest.mark.parametrize(
+    ("scale", "score", "quality"),
+    [
+        (ScoreScale(1.0, 5.0, True, "none"), 1.0, 0.0),
+        (ScoreScale(1.0, 5.0, True, "none"), 4.0, 75.0),
+        (ScoreScale(0.0, 10.0, False, "none"), 0.0, 100.0),
+        (ScoreScale(0.0, 10.0, False, "none"), 9.0, 10.0),
+        (ScoreScale(0.0, 10.0, False, "none"), 11.0, -10.0),  # beyond its scale: not clipped
+    ],
+)
+def test_quality_runs_from_worst_to_best(scale: ScoreScale, score: float, quality: float) -> None:
+    assert scale.quality(score) == pytest.approx(quality)

@@ -185,9 +185,15 @@ def test_stream_in_order_with_failures(artifact: Path, pictures: list[Path], tmp
                 assert result.score is None
                 assert result.error is not None
                 assert result.error.startswith(f"{path}: ")
+                assert result.quality is None
+                size = (20000, 1) if path == narrow else (None, None)
+                assert (result.width, result.height) == size
             else:
-                assert result.error is None
-                assert_close(result.score, expected([decode(path)], artifact)[0])
+                image = decode(path)
+                assert result.error is None and result.score is not None
+                assert_close(result.score, expected([image], artifact)[0])
+                assert result.quality == pytest.approx(100 * result.score)  # the scale is 0..1, higher is better
+                assert (result.height, result.width) == image.shape[:2]  # before enlarging: one is 1x1
 
 
 def test_stream_of_nothing(artifact: Path) -> None:
@@ -269,6 +275,8 @@ def test_scores_that_are_not_finite(tmp_path: Path, pictures: list[Path]) -> Non
         str(black),
         None,
         f"{black}: the score is not a finite number; check the artifact with glia-infer --self-test",
+        width=224,
+        height=224,
     )
     with pytest.raises(ArtifactError, match="picture 1: the score is not a finite number"):
         scorer.score([decode(pictures[0]), decode(black)])
