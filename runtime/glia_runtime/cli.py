@@ -57,6 +57,10 @@ def infer(
         Path | None,
         typer.Option("--output", "-o", help="Write scores to this file, whole or not at all."),
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option("--report", metavar="FILE.html", help="Also write a page to look at: thumbnails, worst first."),
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Pictures in one run of the graph. Default: 8.")] = None,
     device: Annotated[str, typer.Option(help="auto or cpu.")] = "auto",
     self_test: Annotated[
@@ -74,7 +78,7 @@ def infer(
     could start or the output could not be written.
     """
     with errors_on_one_line("glia-infer", debug):
-        status = _infer(images or [], model, format_, output, batch_size, device, self_test, debug)
+        status = _infer(images or [], model, format_, output, report, batch_size, device, self_test, debug)
     raise typer.Exit(status)
 
 
@@ -83,6 +87,7 @@ def _infer(
     model: str | None,
     format_: Format | None,
     output: Path | None,
+    report: Path | None,
     batch_size: int | None,
     device: str,
     self_test: bool,
@@ -90,8 +95,10 @@ def _infer(
 ) -> int:
     if not images and not self_test:
         raise UsageError("no pictures given; name some files, or - to read paths from stdin (see --help)")
+    if report is not None and not images:
+        raise UsageError("--report shows pictures, and none were given; name some files")
     format_ = _pick_format(format_, output)
-    with _open_output(output) as stream:
+    with _open_report(report) as page, _open_output(output) as stream:
         from glia_runtime.scorer import Scorer
 
         if not (model or os.environ.get("GLIA_MODEL")):
@@ -102,17 +109,23 @@ def _infer(
         if self_test:
             difference, tolerance = scorer.self_test(), scorer.manifest.probe.tolerance
             _say(f"self-test passed: largest difference {difference:.3g}, tolerance {tolerance:.3g}")
-        return _write_results(scorer, images, batch_size, format_, stream) if images else SCORED
+        return _write_results(scorer, images, batch_size, format_, stream, page) if images else SCORED
 
 
 def _write_results(
-    scorer: "Scorer", images: list[str], batch_size: int | None, format_: Format, stream: BinaryIO
+    scorer: "Scorer", images: list[str], batch_size: int | None, format_: Format, stream: BinaryIO, page: Path | None
 ) -> int:
     from glia_runtime.writers import WRITERS
 
     writer = WRITERS[format_.value](stream, scorer.manifest.score_scale)
     failed = False
-    results = scorer.stream(_paths(images), batch_size=batch_size)
+    report, thumbnails = None, None
+    if page is not None:
+        from glia_runtime.report import Report
+        from glia_runtime.thumbnails import THUMBNAIL_SIDE
+
+        report, thumbnails = Report(scorer.manifest, scorer.artifact), THUMBNAIL_SIDE
+    results = scorer.stream(_paths(images), batch_size=batch_size, thumbnails=thumbnails)
     total = None if "-" in images else len(images)
     # Rows that scroll by on the terminal show the progress themselves, and a bar would be drawn over them; only the
     # table comes in blocks and makes room for itself.
@@ -124,10 +137,14 @@ def _write_results(
                 if result.error is not None:
                     failed = True
                     _say(result.error)
+                if report is not None:
+                    report.add(result)
                 writer.write(result)
         writer.end()
     except BrokenPipeError:  # the reader (head, less) has seen enough
         _discard_stdout()
+    if report is not None and page is not None:
+        report.write(page)
     return SOME_FAILED if failed else SCORED
 
 
@@ -162,6 +179,14 @@ def _open_output(output: Path | None) -> Iterator[BinaryIO]:
 
     with atomic_write(output) as temporary, temporary.open("wb") as stream:
         yield stream
+
+
+def _open_report(report: Path | None) -> contextlib.AbstractContextManager[Path | None]:
+    if report is None:
+        return contextlib.nullcontext()
+    from glia_runtime.atomic import atomic_write
+
+    return atomic_write(report)
 
 
 def _paths(images: Iterable[str]) -> Iterator[str]:

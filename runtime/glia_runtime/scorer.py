@@ -7,7 +7,7 @@ import os
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from glia_runtime.fragments import Image
 from glia_runtime.inputs import Prepared, collate, in_batches, prepare
 from glia_runtime.manifest import Manifest, read_manifest, verify_artifact
 from glia_runtime.probe import probe_images
+from glia_runtime.thumbnails import thumbnail
 
 MODEL_VARIABLE = "GLIA_MODEL"
 BUNDLED_MODEL = Path(__file__).parent / "bundled" / "glianet-vit-tiny.onnx"
@@ -43,6 +44,8 @@ class Result:
     """Pixels across, turned as EXIF says, before any enlarging; None where the file could not be decoded."""
     height: int | None = None
     """Pixels down, likewise."""
+    thumbnail: bytes | None = None
+    """A small JPEG of the picture, where `Scorer.stream` was asked for it."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class _File:
     path: str
     width: int | None = None
     height: int | None = None
+    thumbnail: bytes | None = None
 
 
 def find_model(artifact: PathLike | None = None) -> Path:
@@ -119,7 +123,12 @@ class Scorer:
         return result
 
     def stream(
-        self, paths: Iterable[PathLike], *, batch_size: int | None = None, workers: int | None = None
+        self,
+        paths: Iterable[PathLike],
+        *,
+        batch_size: int | None = None,
+        workers: int | None = None,
+        thumbnails: int | None = None,
     ) -> Generator[Result, None, None]:
         """Score files as they come: one `Result` for each path, in order; a broken file is a result with an
         error.
@@ -127,7 +136,8 @@ class Scorer:
         A pool of `workers` threads (default: the usable CPU cores) decodes ahead of the graph by a bounded
         number of pictures, so memory does not grow with the number of paths, which may be endless. Closing
         the iterator stops the pool. Paths are read ahead by the same number, so a slow source delays results
-        by that many.
+        by that many. With `thumbnails` each result carries a JPEG of that longest side (pixels), made while the
+        decoded picture is at hand.
 
         Raises:
             UsageError: `paths` is a single path, or a number is under 1.
@@ -138,7 +148,7 @@ class Scorer:
         threads = usable_cpus() if workers is None else workers
         if threads < 1:
             raise UsageError(f"workers is {threads}; pass 1 or more")
-        return self._stream(iter(paths), size, threads)
+        return self._stream(iter(paths), size, threads, thumbnails)
 
     def self_test(self) -> float:
         """Score the probe pictures and return the largest difference (score units) to the manifest's scores.
@@ -177,23 +187,25 @@ class Scorer:
             except ImageError as error:
                 raise ImageError(f"picture {index}: {error}") from error
 
-    def _stream(self, paths: Iterator[PathLike], batch_size: int, workers: int) -> Generator[Result, None, None]:
+    def _stream(
+        self, paths: Iterator[PathLike], batch_size: int, workers: int, thumbnails: int | None
+    ) -> Generator[Result, None, None]:
         # Whole frames are large; views are 300 kB a picture, so a batch of them may wait.
         ahead = workers + (1 if self.manifest.input == "image" else batch_size)
         pool = ThreadPoolExecutor(workers, thread_name_prefix="glia-decode")
         try:
-            for group in in_batches(self._decode_ahead(paths, pool, ahead), batch_size):
+            for group in in_batches(self._decode_ahead(paths, pool, ahead, thumbnails), batch_size):
                 yield from self._score_group(group)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _decode_ahead(
-        self, paths: Iterator[PathLike], pool: ThreadPoolExecutor, ahead: int
+        self, paths: Iterator[PathLike], pool: ThreadPoolExecutor, ahead: int, thumbnails: int | None
     ) -> Iterator[tuple[_File, Prepared | str]]:
         """Keep `ahead` files in the pool and yield them in the order they came."""
         pending: deque[Future[tuple[_File, Prepared | str]]] = deque()
         for path in paths:
-            pending.append(pool.submit(self._load, os.fspath(path)))
+            pending.append(pool.submit(self._load, os.fspath(path), thumbnails))
             if len(pending) >= ahead:
                 yield pending.popleft().result()
         while pending:
@@ -209,7 +221,7 @@ class Scorer:
             outcome = next(scores)
             if isinstance(outcome, float) and math.isfinite(outcome):
                 quality = self.manifest.score_scale.quality(outcome)
-                yield Result(file.path, outcome, None, quality, file.width, file.height)
+                yield Result(file.path, outcome, None, quality, file.width, file.height, file.thumbnail)
             else:
                 error = _NOT_FINITE if isinstance(outcome, float) else outcome
                 yield Result(file.path, None, f"{file.path}: {error}", None, file.width, file.height)
@@ -227,7 +239,7 @@ class Scorer:
                 return [str(error) or "not enough memory to score it; make it smaller"]
         return [outcome for picture in pictures for outcome in self._run_each([picture])]
 
-    def _load(self, path: str) -> tuple[_File, Prepared | str]:
+    def _load(self, path: str, thumbnails: int | None = None) -> tuple[_File, Prepared | str]:
         """Decode and prepare one file in a worker; a string is the line that says why it cannot be scored."""
         try:
             image = decode(path)
@@ -235,6 +247,8 @@ class Scorer:
             return _File(path), str(error)
         file = _File(path, image.shape[1], image.shape[0])
         try:
+            if thumbnails is not None:
+                file = replace(file, thumbnail=thumbnail(image, thumbnails))
             return file, prepare(image, self.manifest)
         except ImageError as error:
             return file, f"{path}: {error}"

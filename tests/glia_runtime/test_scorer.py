@@ -304,9 +304,9 @@ def test_decoding_overlaps_the_graph(views_artifact: Path, pictures: list[Path])
     started: list[float] = []
     load = scorer._load
 
-    def noted(path: str) -> Any:
+    def noted(*arguments: Any) -> Any:
         started.append(time.perf_counter())
-        return load(path)
+        return load(*arguments)
 
     spans: list[tuple[float, float]] = []
     run = scorer._backend._run
@@ -318,7 +318,7 @@ def test_decoding_overlaps_the_graph(views_artifact: Path, pictures: list[Path])
         spans.append((begun, time.perf_counter()))
         return scores
 
-    scorer._load = noted  # type: ignore[method-assign]
+    scorer._load = noted  # type: ignore[assignment, method-assign]
     scorer._backend._run = slow  # type: ignore[method-assign]
     list(scorer.stream(pictures * 2, batch_size=2, workers=1))
     assert any(begun < moment < ended for moment in started for begun, ended in spans)
