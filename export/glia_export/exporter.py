@@ -14,6 +14,7 @@ from glia.models import QualityModel, load_checkpoint
 from glia_export.artifact_pair import write_pair
 from glia_export.engine_options import EngineOptions, Profile, profile_of
 from glia_export.parity import (
+    BOUND_MAP,
     BOUND_MAX_ABS,
     ParitySet,
     Say,
@@ -21,7 +22,9 @@ from glia_export.parity import (
     built_in_pictures,
     compare,
     describe,
+    map_difference,
     pictures_in,
+    reference_maps,
     reference_scores,
 )
 from glia_export.resize import LONGEST_SIDE
@@ -53,6 +56,7 @@ def export_checkpoint(
     input: InputKind = "image",
     images: str | Path | None = None,
     engine: EngineOptions | None = None,
+    maps: bool = False,
     say: Say = lambda line: None,
     progress: Progress = lambda phase, done, total: None,
 ) -> Manifest:
@@ -67,6 +71,7 @@ def export_checkpoint(
         images: a folder of pictures for the parity report, of which `parity.MOST_PICTURES` are taken; by default a
             built-in set.
         engine: what an engine is built for; for "trt" and "trt-rtx" only.
+        maps: add a second output, ``map``, that says where the model looked; for "onnx" only.
         say: told what is going on, one line a step.
         progress: told how far the compiler of an engine is.
 
@@ -85,6 +90,8 @@ def export_checkpoint(
     info = _checked_target(target, precision)
     if engine is not None and not info.is_engine:
         raise UsageError(f"--to {target} makes no engine: leave out --compute-capability, the batches and --max-size")
+    if maps and target != "onnx":
+        raise UsageError(f"--to {target} gives scores only; for maps export --to onnx")
     profile = profile_of(engine or EngineOptions(), input) if info.is_engine else None
     checkpoint = Path(checkpoint)
     output = Path(output) if output is not None else Path(checkpoint.stem + info.suffix)
@@ -94,6 +101,8 @@ def export_checkpoint(
         compiler = choose_compiler(target, (engine or EngineOptions()).compute_capabilities, say) if profile else None
         say(f"reading {checkpoint}")
         model = load_checkpoint(checkpoint)
+        if maps and model.map_view is None:
+            raise UsageError(f"{checkpoint}: this {model.architecture} cannot say where it looked; leave out --maps")
         limits = _limits(input, profile)
         pictures = pictures_in(Path(images), limits, say) if images is not None else built_in_pictures()
         say(f"scoring {pictures.about} with the PyTorch model")
@@ -111,6 +120,7 @@ def export_checkpoint(
             probe=_probe(model, precision),
             fragment_spec=model.fragment_spec,
             limits=limits,
+            map_view=model.map_view if maps else None,
             glia_version=version("glia"),
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         )
@@ -185,9 +195,11 @@ def _write_onnx(
 
     draft = replace(draft, opset=OPSET)
     say("exporting the graph to ONNX")
-    proto = build_onnx(model, draft.input, draft.precision)
+    proto = build_onnx(model, draft.input, draft.precision, maps=draft.map_view is not None)
     save_onnx(proto, path)
     manifest = _proven(draft, pictures, reference, path, say)
+    if draft.map_view is not None:
+        _prove_maps(model, draft, path)
     embed_manifest(proto, manifest)
     save_onnx(proto, path)
     return manifest
@@ -251,6 +263,18 @@ def _proven(draft: Manifest, pictures: ParitySet, reference: Scores, path: Path,
     if not row.passed:
         raise ArtifactError(f"the exported file does not score as the model does, so none was written: {describe(row)}")
     return replace(draft, parity=(row,))
+
+
+def _prove_maps(model: QualityModel, draft: Manifest, path: Path) -> None:
+    """Compare the maps of the probe's pictures with the model's; raise ArtifactError when they are others."""
+    images = probe_images()
+    backend, _ = open_backend(path, draft)
+    difference = map_difference(np.stack(Scorer(backend).maps(images)), reference_maps(model, images))
+    if not difference <= BOUND_MAP[draft.precision]:
+        raise ArtifactError(
+            f"the exported file does not look where the model does, so none was written: its maps differ by "
+            f"{difference:.3g} of their largest share (bound {BOUND_MAP[draft.precision]:g})"
+        )
 
 
 def _scores(scorer: Scorer, pictures: ParitySet) -> Scores:

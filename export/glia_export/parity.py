@@ -18,6 +18,7 @@ from glia_runtime.probe import probe_images
 from glia_runtime.views import sample_views
 
 Scores = npt.NDArray[np.float32]
+Maps = npt.NDArray[np.float32]
 Views = tuple[Image, Image]
 """The semantic and the detail view of a picture, uint8 [224, 224, 3] each."""
 
@@ -28,6 +29,10 @@ Say = Callable[[str], None]
 # reckoning; 1.2e-2 seen (where fp16 was off by 5e-4), and 4e-2 finds more of the graphs that lost a part.
 BOUND_MAX_ABS: dict[Precision, float] = {"fp32": 1e-4, "fp16": 1e-2, "fp16-weights": 1e-2, "bf16": 4e-2}
 BOUND_SRCC = 0.999
+
+# Parts of a map's largest share. Seen with a trained ViT-tiny: 3e-6 in fp32, 2e-3 in fp16, which rounds the exponents
+# of the softmax. 25 times that still finds a map of another block, or one laid out otherwise.
+BOUND_MAP: dict[Precision, float] = {"fp32": 1e-4, "fp16": 5e-2, "fp16-weights": 5e-2}
 
 # Ranks of scores that hardly differ say nothing: an error inside the bound may swap them. SRCC is demanded once the
 # reference scores' standard deviation is this many times the largest error allowed. An untrained model, whose scores
@@ -142,6 +147,19 @@ def reference_scores(model: QualityModel, views: Sequence[Views]) -> Scores:
             semantic, detail = (torch.from_numpy(np.stack(part)) for part in batch)
             scores.append(model(semantic, detail).float().numpy())
     return np.concatenate(scores)
+
+
+def reference_maps(model: QualityModel, images: Sequence[Image]) -> Maps:
+    """Maps by the PyTorch model in float32, fed with the runtime's views: float32 [B, G, G]."""
+    semantic, detail = (torch.from_numpy(np.stack(part)) for part in zip(*map(sample_views, images), strict=True))
+    with torch.inference_mode():
+        maps: Maps = model.look(semantic, detail)[1].float().numpy()
+    return maps
+
+
+def map_difference(maps: Maps, reference: Maps) -> float:
+    """The largest difference between maps [B, G, G], in parts of the largest share in the reference's map."""
+    return float((np.abs(maps - reference).max((1, 2)) / reference.max((1, 2))).max())
 
 
 def compare(backend: str, precision: Precision, scores: Scores, reference: Scores, score_range: float) -> ParityRow:

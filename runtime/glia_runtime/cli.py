@@ -61,6 +61,14 @@ def infer(
         Path | None,
         typer.Option("--report", metavar="FILE.html", help="Also write a page to look at: thumbnails, worst first."),
     ] = None,
+    maps: Annotated[
+        Path | None,
+        typer.Option(
+            "--maps",
+            metavar="FOLDER",
+            help="Also draw where the model looked, a JPEG a picture; for models exported with --maps.",
+        ),
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Pictures in one run of the graph. Default: 8.")] = None,
     device: Annotated[str, typer.Option(help="auto or cpu.")] = "auto",
     self_test: Annotated[
@@ -78,7 +86,7 @@ def infer(
     could start or the output could not be written.
     """
     with errors_on_one_line("glia-infer", debug):
-        status = _infer(images or [], model, format_, output, report, batch_size, device, self_test, debug)
+        status = _infer(images or [], model, format_, output, report, maps, batch_size, device, self_test, debug)
     raise typer.Exit(status)
 
 
@@ -88,6 +96,7 @@ def _infer(
     format_: Format | None,
     output: Path | None,
     report: Path | None,
+    maps: Path | None,
     batch_size: int | None,
     device: str,
     self_test: bool,
@@ -109,11 +118,17 @@ def _infer(
         if self_test:
             difference, tolerance = scorer.self_test(), scorer.manifest.probe.tolerance
             _say(f"self-test passed: largest difference {difference:.3g}, tolerance {tolerance:.3g}")
-        return _write_results(scorer, images, batch_size, format_, stream, page) if images else SCORED
+        return _write_results(scorer, images, batch_size, format_, stream, page, maps) if images else SCORED
 
 
 def _write_results(
-    scorer: "Scorer", images: list[str], batch_size: int | None, format_: Format, stream: BinaryIO, page: Path | None
+    scorer: "Scorer",
+    images: list[str],
+    batch_size: int | None,
+    format_: Format,
+    stream: BinaryIO,
+    page: Path | None,
+    maps: Path | None,
 ) -> int:
     from glia_runtime.writers import WRITERS
 
@@ -125,6 +140,11 @@ def _write_results(
         from glia_runtime.thumbnails import THUMBNAIL_SIDE
 
         report, thumbnails = Report(scorer.manifest, scorer.artifact), THUMBNAIL_SIDE
+    draw_map = None
+    if maps is not None:
+        from glia_runtime.maps import MapWriter
+
+        draw_map = MapWriter(scorer, maps).write
     results = scorer.stream(_paths(images), batch_size=batch_size, thumbnails=thumbnails)
     total = None if "-" in images else len(images)
     # Rows that scroll by on the terminal show the progress themselves, and a bar would be drawn over them; only the
@@ -137,6 +157,8 @@ def _write_results(
                 if result.error is not None:
                     failed = True
                     _say(result.error)
+                elif draw_map is not None:
+                    draw_map(result.path)
                 if report is not None:
                     report.add(result)
                 writer.write(result)

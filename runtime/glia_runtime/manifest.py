@@ -19,10 +19,15 @@ from glia_runtime.errors import ArtifactError, ManifestError
 from glia_runtime.fragments import FragmentSpec
 from glia_runtime.strict_json import JsonError, from_jsonable, parse_object, to_jsonable
 
-MANIFEST_VERSION = "1.0"
-"""Major.minor. Another major is refused; a newer minor may add fields, which this reader then ignores."""
+MANIFEST_VERSION = "1.1"
+"""Major.minor. Another major is refused; a newer minor may add fields, which this reader then ignores.
+
+1.1 added `map_view`.
+"""
+_ADDED_IN_MINOR = {"map_view": 1}  # null in what an older version wrote
 
 InputKind = Literal["image", "views"]
+View = Literal["semantic", "detail"]
 Precision = Literal["fp32", "fp16", "fp16-weights", "bf16", "int8"]
 """Of weights and arithmetic; "fp16-weights" are stored as fp16 and computed with in fp32."""
 Target = Literal["onnx", "torchscript", "trt", "trt-rtx", "pt2"]
@@ -139,6 +144,10 @@ class Manifest:
     limits: Limits = field(default_factory=Limits)
     opset: int | None = None
     engine: EngineInfo | None = None
+    map_view: View | None = None
+    """The view that the second output lies on, ``map`` float32 [B, G, G]: the share of its attention that the model
+    gives to each patch (`glia_runtime.maps`). None: the graph has the output ``score`` alone.
+    """
     glia_version: str = ""
     created: str = ""
     """UTC, ISO 8601."""
@@ -164,10 +173,11 @@ class Manifest:
         """
         try:
             fields = parse_object(text)
-            newer_minor = _check_version(fields)
+            minor, known_minor = _check_version(fields)
             digest = fields.pop(_DIGEST_KEY, None)
             expected = _digest(fields)
-            manifest = from_jsonable(cls, fields, ignore_unknown=newer_minor)
+            fields |= {name: None for name, since in _ADDED_IN_MINOR.items() if minor < since}
+            manifest = from_jsonable(cls, fields, ignore_unknown=minor > known_minor)
             _check_values(manifest)
             if digest != expected:
                 raise JsonError(f"it was edited after export ({_DIGEST_KEY} does not match)")
@@ -248,8 +258,8 @@ def _digest(fields: dict[str, Any]) -> str:
     return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _check_version(fields: dict[str, Any]) -> bool:
-    """Refuse another major version; return whether the minor one is newer than this reader's."""
+def _check_version(fields: dict[str, Any]) -> tuple[int, int]:
+    """Refuse another major version; return the minor one, and this reader's."""
     version = fields.get("manifest_version")
     if not isinstance(version, str):
         raise JsonError("not a glia manifest (no manifest_version)")
@@ -262,7 +272,7 @@ def _check_version(fields: dict[str, Any]) -> bool:
         raise JsonError(
             f"manifest version {version}, but this glia reads {known_major}.x; install the glia that wrote it"
         )
-    return minor > known_minor
+    return minor, known_minor
 
 
 def _check_values(manifest: Manifest) -> None:

@@ -122,6 +122,25 @@ class Scorer:
             raise ArtifactError(f"{self.artifact}: picture {index}: {_NOT_FINITE}")
         return result
 
+    def maps(self, images: Iterable[Image]) -> list[npt.NDArray[np.float32]]:
+        """Where the model looked at pictures, uint8 RGB arrays [H, W, 3]: float32 [G, G] for each, in order.
+
+        Each number is the share of its attention that the model gives to one patch of `manifest.map_view`;
+        `glia_runtime.maps` lays them back onto the picture.
+
+        Raises:
+            UsageError: the artifact was exported without maps.
+            ImageError: as `score`.
+            BackendError: the backend gives no maps, or failed while running.
+        """
+        if self.manifest.map_view is None:
+            raise UsageError(
+                f"{self.artifact}: gives scores and no maps; export one that does: glia-export MODEL --to onnx --maps"
+            )
+        groups = in_batches(self._prepare_all(images), self._batch_size(None))
+        batches = ([prepared for _, prepared in group if not isinstance(prepared, str)] for group in groups)
+        return [item for batch in batches for item in self._backend.run_maps(collate(batch, self.manifest.input))]
+
     def stream(
         self,
         paths: Iterable[PathLike],

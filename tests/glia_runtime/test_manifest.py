@@ -143,6 +143,12 @@ def test_an_edit_without_the_digest_shows() -> None:
         Manifest.from_json(text)
 
 
+def test_an_older_minor_version_lacks_what_was_added_since() -> None:
+    fields = {**fields_of(), "manifest_version": "1.0"}
+    del fields["map_view"]
+    assert Manifest.from_json(signed(fields)) == replace(MANIFEST, manifest_version="1.0")
+
+
 def test_a_newer_minor_version_may_add_fields() -> None:
     fields = {**fields_of(), "manifest_version": "1.9", "later": {"x": 1}}
     fields["limits"] = {**fields["limits"], "later": 1}

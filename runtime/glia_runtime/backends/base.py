@@ -17,6 +17,7 @@ from glia_runtime.inputs import Inputs, check_inputs
 from glia_runtime.manifest import Manifest
 
 Scores = npt.NDArray[np.float32]
+Maps = npt.NDArray[np.float32]
 
 
 @dataclass
@@ -65,6 +66,22 @@ class Backend(ABC):
         ]
         return np.concatenate(parts) if parts else np.empty(0, dtype=np.float32)
 
+    def run_maps(self, inputs: Inputs) -> Maps:
+        """Where the model looked at each picture of one batch: float32 [B, G, G], see `glia_runtime.maps`.
+
+        Raises:
+            ImageError: as `run`.
+            BackendError: this backend gives no maps, or the library failed while running.
+        """
+        check_inputs(inputs, self.manifest.input)
+        try:
+            maps = self._run_maps(inputs)
+        except NotImplementedError:
+            raise BackendError(f"{self.artifact}: {self.name} gives no maps; use ONNX Runtime") from None
+        except Exception as error:  # as in `_timed`
+            raise BackendError(f"{self.artifact}: {self.name} failed on its maps ({first_line(error)})") from error
+        return maps.astype(np.float32, copy=False)
+
     def _timed(self, inputs: Inputs) -> Scores:
         pictures = len(next(iter(inputs.values())))
         begun = perf_counter()
@@ -98,6 +115,10 @@ class Backend(ABC):
     @abstractmethod
     def _run(self, inputs: Inputs) -> npt.NDArray[Any]:
         """Run the graph once on checked inputs and return the scores [B]."""
+
+    def _run_maps(self, inputs: Inputs) -> npt.NDArray[Any]:
+        """Run the graph once on checked inputs and return the maps [B, G, G], where the manifest has a `map_view`."""
+        raise NotImplementedError
 
 
 def first_line(reason: object) -> str:

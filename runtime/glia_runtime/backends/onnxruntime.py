@@ -40,9 +40,14 @@ class OnnxRuntimeBackend(Backend):
         if names != set(INPUT_NAMES[self.manifest.input]):
             raise self._refuse(f"its inputs are {sorted(names)}, not those of kind {self.manifest.input!r}")
         outputs = [item.name for item in self._session.get_outputs()]
-        if outputs != ["score"]:
-            raise self._refuse(f"its outputs are {outputs}, not ['score']")
+        expected = ["score"] if self.manifest.map_view is None else ["score", "map"]
+        if outputs != expected:
+            raise self._refuse(f"its outputs are {outputs}, not {expected}")
 
     def _run(self, inputs: Inputs) -> npt.NDArray[Any]:
         (scores,) = self._session.run(["score"], inputs)
         return scores  # type: ignore[no-any-return]
+
+    def _run_maps(self, inputs: Inputs) -> npt.NDArray[Any]:
+        (maps,) = self._session.run(["map"], inputs)
+        return maps  # type: ignore[no-any-return]
