@@ -93,6 +93,7 @@ def export(
         int | None,
         typer.Option(help="Engines with --input image: longest side of a picture in pixels. Default: 4096."),
     ] = None,
+    maps: Annotated[bool, typer.Option("--maps", help="ONNX: add an output that says where the model looked.")] = False,
     list_: Annotated[
         bool, typer.Option("--list", help="Show the targets, and why one cannot be made here; then exit.")
     ] = False,
@@ -146,6 +147,7 @@ def export(
                 input=input_.value,
                 images=images,
                 engine=None if options == EngineOptions() else options,
+                maps=maps,
                 say=lambda line: say("glia-export", line),
                 progress=progress,
             )

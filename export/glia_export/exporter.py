@@ -14,6 +14,7 @@ from glia.models import QualityModel, load_checkpoint
 from glia_export.artifact_pair import write_pair
 from glia_export.engine_options import EngineOptions, Profile, profile_of
 from glia_export.parity import (
+    BOUND_MAP,
     BOUNDS,
     ParitySet,
     Say,
@@ -21,7 +22,9 @@ from glia_export.parity import (
     built_in_pictures,
     compare,
     describe,
+    map_difference,
     pictures_in,
+    reference_maps,
     reference_scores,
 )
 from glia_export.resize import LONGEST_SIDE
@@ -55,6 +58,7 @@ def export_checkpoint(
     input: InputKind = "image",
     images: str | Path | None = None,
     engine: EngineOptions | None = None,
+    maps: bool = False,
     say: Say = lambda line: None,
     progress: Progress = lambda phase, done, total: None,
 ) -> Manifest:
@@ -69,6 +73,7 @@ def export_checkpoint(
         images: a folder of pictures for the parity report, of which `parity.MOST_PICTURES` are taken; by default a
             built-in set.
         engine: what an engine is built for; for "trt" and "trt-rtx" only.
+        maps: add a second output, ``map``, that says where the model looked; for "onnx" only.
         say: told what is going on, one line a step.
         progress: told how far the compiler of an engine is.
 
@@ -87,6 +92,8 @@ def export_checkpoint(
     info = _checked_target(target, precision)
     if engine is not None and not info.is_engine:
         raise UsageError(f"--to {target} makes no engine: leave out --compute-capability, the batches and --max-size")
+    if maps and target != "onnx":
+        raise UsageError(f"--to {target} gives scores only; for maps export --to onnx")
     profile = profile_of(engine or EngineOptions(), input) if info.is_engine else None
     checkpoint = Path(checkpoint)
     output = Path(output) if output is not None else Path(checkpoint.stem + info.suffix)
@@ -96,6 +103,8 @@ def export_checkpoint(
         compiler = choose_compiler(target, (engine or EngineOptions()).compute_capabilities, say) if profile else None
         say(f"reading {checkpoint}")
         model = load_checkpoint(checkpoint)
+        if maps and model.map_view is None:
+            raise UsageError(f"{checkpoint}: this {model.architecture} cannot say where it looked; leave out --maps")
         limits = _limits(input, profile)
         pictures = pictures_in(Path(images), limits, say) if images is not None else built_in_pictures()
         say(f"scoring {pictures.about} with the PyTorch model")
@@ -113,6 +122,7 @@ def export_checkpoint(
             probe=_probe(model, precision),
             fragment_spec=model.fragment_spec,
             limits=limits,
+            map_view=model.map_view if maps else None,
             glia_version=version("glia"),
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         )
@@ -197,9 +207,11 @@ def _write_onnx(
 
     draft = replace(draft, opset=OPSET)
     say("exporting the graph to ONNX")
-    proto = build_onnx(model, draft.input, draft.precision)
+    proto = build_onnx(model, draft.input, draft.precision, maps=draft.map_view is not None)
     save_onnx(proto, path)
     manifest = _proven(draft, pictures, reference, path, say)
+    if draft.map_view is not None:
+        _prove_maps(model, draft, path, say)
     embed_manifest(proto, manifest)
     save_onnx(proto, path)
     return manifest
@@ -262,12 +274,9 @@ def _proven(draft: Manifest, pictures: ParitySet, reference: Scores, path: Path,
     Raises ArtifactError when a bound is missed in the backend that the target needs. Another that misses one has its
     row all the same, so that the runtime's `auto` knows.
     """
-    needed = _needed(draft, path)
-    rows = [_row(needed, draft, pictures, reference, path, say)]
+    rows = [_row(_needed(draft, path), draft, pictures, reference, path, say)]
     _demand(rows[0])
-    for choice in choices(path, draft):
-        if choice == needed or choice.obstacle(path):
-            continue
+    for choice in _others(draft, path):
         try:
             row = _row(choice, draft, pictures, reference, path, say)
         except GliaError as error:
@@ -285,6 +294,12 @@ def _needed(draft: Manifest, path: Path) -> Choice:
     return next(item for item in choices(path, draft, device="cpu") if item.info.package in packages)
 
 
+def _others(draft: Manifest, path: Path) -> list[Choice]:
+    """Every other way that can run here."""
+    needed = _needed(draft, path)
+    return [choice for choice in choices(path, draft) if choice != needed and not choice.obstacle(path)]
+
+
 def _row(choice: Choice, draft: Manifest, pictures: ParitySet, reference: Scores, path: Path, say: Say) -> ParityRow:
     say(f"scoring {pictures.about} with the exported file in {choice.title}")
     scores = _scores(Scorer(choice.load(path, draft)), pictures)
@@ -294,6 +309,33 @@ def _row(choice: Choice, draft: Manifest, pictures: ParitySet, reference: Scores
 def _demand(row: ParityRow) -> None:
     if not row.passed:
         raise ArtifactError(f"the exported file does not score as the model does, so none was written: {describe(row)}")
+
+
+def _prove_maps(model: QualityModel, draft: Manifest, path: Path, say: Say) -> None:
+    """Compare the maps of the probe's pictures with the model's, in each way to run the file that can run here.
+
+    Raises ArtifactError when those of the backend that the target needs are others; of another it is said.
+    """
+    images = probe_images()
+    reference = reference_maps(model, images)
+
+    def demand(choice: Choice) -> None:
+        difference = map_difference(np.stack(Scorer(choice.load(path, draft)).maps(images)), reference)
+        if not difference <= (bound := BOUND_MAP[choice.precision]):
+            raise ArtifactError(f"its maps differ by {difference:.3g} of their largest share (bound {bound:g})")
+
+    say("comparing maps with the PyTorch model's")
+    try:
+        demand(_needed(draft, path))
+    except ArtifactError as error:
+        raise ArtifactError(
+            f"the exported file does not look where the model does, so none was written: {error}"
+        ) from error
+    for choice in _others(draft, path):
+        try:
+            demand(choice)
+        except GliaError as error:
+            say(f"{choice.title} gives other maps; draw them with another --backend: {error}")
 
 
 def _scores(scorer: Scorer, pictures: ParitySet) -> Scores:

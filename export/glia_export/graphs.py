@@ -16,20 +16,36 @@ from glia_runtime.manifest import InputKind
 _EXAMPLE_SIZES = ((224, 260), (240, 231))
 
 
-class ViewsGraph(nn.Module):
-    """``semantic``, ``detail`` uint8 [B, 224, 224, 3] to ``score`` float32 [B]."""
+Outputs = Tensor | tuple[Tensor, Tensor]
+"""``score`` float32 [B], and from a `Looking` model ``map`` float32 [B, G, G]."""
+
+
+class Looking(nn.Module):
+    """A model whose forward pass is `QualityModel.look`."""
 
     def __init__(self, model: QualityModel) -> None:
         super().__init__()
+        self.looking = model
+        self.fragment_spec = model.fragment_spec
+
+    def forward(self, semantic: Tensor, detail: Tensor) -> tuple[Tensor, Tensor]:
+        return self.looking.look(semantic, detail)
+
+
+class ViewsGraph(nn.Module):
+    """``semantic``, ``detail`` uint8 [B, 224, 224, 3] to `Outputs`."""
+
+    def __init__(self, model: QualityModel | Looking) -> None:
+        super().__init__()
         self.model = model
 
-    def forward(self, semantic: Tensor, detail: Tensor) -> Tensor:
-        score: Tensor = self.model(semantic, detail)
-        return score
+    def forward(self, semantic: Tensor, detail: Tensor) -> Outputs:
+        outputs: Outputs = self.model(semantic, detail)
+        return outputs
 
 
 class ImageGraph(nn.Module):
-    """``images`` uint8 [B, H, W, 3] and ``sizes`` int64 [B, 2] to ``score`` float32 [B].
+    """``images`` uint8 [B, H, W, 3] and ``sizes`` int64 [B, 2] to `Outputs`.
 
     Args:
         model: the model, normalisation folded.
@@ -38,17 +54,17 @@ class ImageGraph(nn.Module):
             then load only where glia has been imported, and the runtime does not need glia.
     """
 
-    def __init__(self, model: QualityModel, as_node: bool) -> None:
+    def __init__(self, model: QualityModel | Looking, as_node: bool) -> None:
         super().__init__()
         self.model = model
         self.as_node = as_node
 
-    def forward(self, images: Tensor, sizes: Tensor) -> Tensor:
+    def forward(self, images: Tensor, sizes: Tensor) -> Outputs:
         spec = self.model.fragment_spec
         semantic = bicubic_resize(images, sizes, spec.size)
         detail = _fragment_node(images, sizes, spec) if self.as_node else gather_fragments(images, sizes, spec)
-        score: Tensor = self.model(semantic, detail)
-        return score
+        outputs: Outputs = self.model(semantic, detail)
+        return outputs
 
 
 def gather_fragments(images: Tensor, sizes: Tensor, spec: FragmentSpec) -> Tensor:
@@ -83,12 +99,16 @@ def _fragment_node(images: Tensor, sizes: Tensor, spec: FragmentSpec) -> Tensor:
     return mosaic
 
 
-def graph_of(model: QualityModel, kind: InputKind, *, as_node: bool) -> nn.Module:
-    """A copy of `model`, its normalisation folded into the first layer, behind the inputs of `kind`."""
+def graph_of(model: QualityModel, kind: InputKind, *, as_node: bool, maps: bool = False) -> nn.Module:
+    """A copy of `model`, its normalisation folded into the first layer, behind the inputs of `kind`.
+
+    With `maps` it has a second output, the map of `QualityModel.look`.
+    """
     folded = copy.deepcopy(model).eval()
     folded.requires_grad_(False)
     folded.fold_normalization()
-    graph = ViewsGraph(folded) if kind == "views" else ImageGraph(folded, as_node)
+    network = Looking(folded) if maps else folded
+    graph = ViewsGraph(network) if kind == "views" else ImageGraph(network, as_node)
     return graph.eval()
 
 

@@ -27,18 +27,19 @@ _SCOPES = "pkg.torch.onnx.name_scopes"
 _LARGEST_FILE = (1 << 31) - (1 << 20)  # protobuf's limit of 2 GiB, less room for the manifest
 
 
-def build_onnx(model: QualityModel, kind: InputKind, precision: Precision) -> onnx.ModelProto:
+def build_onnx(model: QualityModel, kind: InputKind, precision: Precision, *, maps: bool = False) -> onnx.ModelProto:
     """Export `model`.
 
     Args:
         model: in evaluation mode, on the CPU, float32; it is not changed.
         kind: the graph's inputs.
-        precision: "fp32", "fp16", "fp16-weights" or "bf16"; inputs and output have the same types in all.
+        precision: "fp32", "fp16", "fp16-weights" or "bf16"; inputs and outputs have the same types in all.
+        maps: add the output ``map``.
 
     Raises:
         ArtifactError: over 2 GiB, or weights that float16 cannot hold.
     """
-    graph = graph_of(model, kind, as_node=True)
+    graph = graph_of(model, kind, as_node=True, maps=maps)
     with warnings.catch_warnings():
         # Both inputs share one batch dimension; the exporter names it once and says so.
         warnings.filterwarnings("ignore", message="# The axis name: batch will not be used", category=UserWarning)
@@ -48,7 +49,7 @@ def build_onnx(model: QualityModel, kind: InputKind, precision: Precision) -> on
             dynamo=True,
             opset_version=OPSET,
             input_names=list(INPUT_NAMES[kind]),
-            output_names=["score"],
+            output_names=["score", "map"] if maps else ["score"],
             dynamic_shapes=dynamic_shapes(kind, model.fragment_spec),
             verbose=False,
         )

@@ -18,6 +18,7 @@ from glia_runtime.probe import probe_images
 from glia_runtime.views import sample_views
 
 Scores = npt.NDArray[np.float32]
+Maps = npt.NDArray[np.float32]
 Views = tuple[Image, Image]
 """The semantic and the detail view of a picture, uint8 [224, 224, 3] each."""
 
@@ -54,6 +55,11 @@ BOUNDS: dict[Precision, Bounds] = {
     "fp16-weights": Bounds(1e-2),
     "bf16": Bounds(4e-2, mean_abs=1e-2, srcc=0.998),
 }
+
+# Parts of a map's largest share. Seen with a trained ViT-tiny, the most of any backend: 1e-5 in fp32; 5e-3 in fp16,
+# which rounds the exponents of the softmax; 7e-2 in bf16. Its map of another block differs by 15, and one that is
+# shifted by a patch by 1 (by 0.26 where a hardly trained model's shares are nearly even).
+BOUND_MAP: dict[Precision, float] = {"fp32": 1e-4, "fp16": 5e-2, "fp16-weights": 5e-2, "bf16": 0.25}
 
 # Ranks of scores that hardly differ say nothing: an error inside the bound may swap them. SRCC is demanded once the
 # reference scores' standard deviation is this many times the usual error allowed. An untrained model, whose scores
@@ -168,6 +174,19 @@ def reference_scores(model: QualityModel, views: Sequence[Views]) -> Scores:
             semantic, detail = (torch.from_numpy(np.stack(part)) for part in batch)
             scores.append(model(semantic, detail).float().numpy())
     return np.concatenate(scores)
+
+
+def reference_maps(model: QualityModel, images: Sequence[Image]) -> Maps:
+    """Maps by the PyTorch model in float32, fed with the runtime's views: float32 [B, G, G]."""
+    semantic, detail = (torch.from_numpy(np.stack(part)) for part in zip(*map(sample_views, images), strict=True))
+    with torch.inference_mode():
+        maps: Maps = model.look(semantic, detail)[1].float().numpy()
+    return maps
+
+
+def map_difference(maps: Maps, reference: Maps) -> float:
+    """The largest difference between maps [B, G, G], in parts of the largest share in the reference's map."""
+    return float((np.abs(maps - reference).max((1, 2)) / reference.max((1, 2))).max())
 
 
 def compare(

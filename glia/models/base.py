@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from glia_runtime.fragments import FragmentSpec
-from glia_runtime.manifest import ScoreScale
+from glia_runtime.manifest import ScoreScale, View
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,24 @@ class QualityModel(nn.Module, ABC):
             float [B] on `score_scale`.
         """
         return self.predict(semantic, detail) * self.score_std + self.score_mean
+
+    @property
+    def map_view(self) -> View | None:
+        """The view that `look` shows, or None where the architecture cannot say where it looked."""
+        return None
+
+    def look(self, semantic: Tensor, detail: Tensor) -> tuple[Tensor, Tensor]:
+        """Score a batch and say where the model looked; only where `map_view` is not None.
+
+        Args:
+            semantic: as for `forward`.
+            detail: as for `forward`.
+
+        Returns:
+            The scores, float [B], and the map, float [B, G, G]: the share of its attention that the model gives to
+            each of the G x G patches of `map_view`.
+        """
+        raise NotImplementedError
 
     def num_trainable(self) -> int:
         """Number of trainable parameters."""

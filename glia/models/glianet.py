@@ -11,13 +11,12 @@ import torch
 from timm.layers.patch_dropout import PatchDropout
 from torch import Tensor, nn
 
-from glia.models.attention import attend
+from glia.models.attention import attend, class_attention
 from glia.models.backbone import create_backbone, input_statistics
 from glia.models.base import ModelConfig, QualityModel
 from glia.models.registry import register_model
 from glia_runtime.errors import UsageError
-
-View = Literal["semantic", "detail"]
+from glia_runtime.manifest import View
 
 
 @dataclass(frozen=True)
@@ -188,16 +187,34 @@ class GLIANet(QualityModel):
         return features
 
     def predict(self, semantic: Tensor, detail: Tensor) -> Tensor:
+        return self._predict(semantic, detail)[0]
+
+    @property
+    def map_view(self) -> View | None:
+        """The main view. Without `lgf` the score is read from the prior, which no block's class token attends for."""
+        return self.config.main if self.config.lgf else None
+
+    def look(self, semantic: Tensor, detail: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores [B] and the class token's attention in the last ViT block, [B, 14, 14], see `class_attention`.
+
+        The head reads the class token after that block, so this is where its last look went (the paper's Fig. 3).
+        """
+        output, tokens = self._predict(semantic, detail)
+        shares = class_attention(self.backbone.blocks[-1], tokens)
+        return output * self.score_std + self.score_mean, shares.unflatten(1, self.backbone.patch_embed.grid_size)
+
+    def _predict(self, semantic: Tensor, detail: Tensor) -> tuple[Tensor, Tensor]:
+        """The head's output [B], and the tokens [B, 197, width] that the last ViT block was given."""
         views = {"semantic": semantic, "detail": detail}
         prior = self.project(self._prior(views[self.config.guidance]))
         backbone = self.backbone
         tokens = self._embed(views[self.config.main])
         for adapter, block in zip(self.adapters, backbone.blocks, strict=True):
-            tokens, prior = adapter(tokens, prior)
-            tokens = block(tokens)
+            adapted, prior = adapter(tokens, prior)
+            tokens = block(adapted)
         summary = backbone.norm(tokens)[:, 0] if self.config.lgf else prior[:, 0]
         score: Tensor = self.head(self.dropout(summary)).squeeze(-1)
-        return score
+        return score, adapted
 
     def fold_normalization(self) -> None:
         projection = self.backbone.patch_embed.proj

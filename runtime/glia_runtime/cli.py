@@ -16,6 +16,7 @@ from glia_runtime.errors import UsageError
 if TYPE_CHECKING:
     from glia_runtime.output import Output
     from glia_runtime.pipeline import Result
+    from glia_runtime.report import Report
     from glia_runtime.scorer import Scorer
 
 SCORED, SOME_FAILED = 0, 1  # 2 and 130 come from errors_on_one_line
@@ -92,6 +93,20 @@ def infer(
     fail_fast: Annotated[
         bool, typer.Option("--fail-fast", help="Stop at the first picture that fails; --resume tries it again.")
     ] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report", metavar="FILE.html", help="Also write a page of all pictures scored: thumbnails, worst first."
+        ),
+    ] = None,
+    maps: Annotated[
+        Path | None,
+        typer.Option(
+            "--maps",
+            metavar="FOLDER",
+            help="Also draw where the model looked, a JPEG a picture; for models exported with --maps.",
+        ),
+    ] = None,
     batch_size: Annotated[
         int | None,
         typer.Option(
@@ -133,14 +148,19 @@ def infer(
 
         if info is not None:
             _show_info(info)
+        elif resume and report is not None:
+            raise UsageError("--report shows thumbnails, which rows of an earlier run lack; leave out --resume")
+        elif (report or maps) and not images:
+            raise UsageError("--report and --maps show pictures, and none were given; name some files")
         elif resume and output is not None and is_complete(output):
             say("glia-infer", f"{output}: is complete; without --resume it is made anew")
         elif images:
             selection = Selection(sort.value if sort else None, top, below)
-            with open_output(output, _pick_format(format_, output).value, selection, resume) as target:
+            written_as = _pick_format(format_, output).value
+            with _open_report(report) as page, open_output(output, written_as, selection, resume) as target:
                 scorer = _open(model, device, backend, self_test, debug)
                 target.begin(scorer.manifest)
-                _score(scorer, images, recursive, batch_size, target, failures)
+                _score(scorer, images, recursive, batch_size, target, page, maps, failures)
         elif self_test:
             _open(model, device, backend, self_test, debug)
         else:
@@ -177,16 +197,27 @@ def _open(model: str | None, device: str, backend: str, self_test: bool, debug: 
     return scorer
 
 
+def _open_report(path: Path | None) -> contextlib.AbstractContextManager["Report | None"]:
+    if path is None:
+        return contextlib.nullcontext()
+    from glia_runtime.report import open_report
+
+    return open_report(path)
+
+
 def _score(
     scorer: "Scorer",
     images: list[str],
     recursive: bool,
     batch_size: int | None,
     target: "Output",
+    page: "Report | None",
+    maps: Path | None,
     failures: _Failures,
 ) -> None:
     from glia_runtime.listing import STDIN, find_pictures
     from glia_runtime.progress import progress
+    from glia_runtime.thumbnails import THUMBNAIL_SIDE
 
     if target.done:
         say("glia-infer", f"going on after {target.done:,} pictures")
@@ -202,11 +233,20 @@ def _score(
         return find_pictures(images, recursive, complain=lambda line: None)
 
     paths = target.without_done(find_pictures(images, recursive, complain=failures.add))
-    with contextlib.closing(scorer.stream(paths, batch_size=batch_size)) as results:
+    thumbnails = None if page is None else THUMBNAIL_SIDE
+    with contextlib.closing(scorer.stream(paths, batch_size=batch_size, thumbnails=thumbnails)) as stream:
+        results = checked(stream)
+        if maps is not None:
+            from glia_runtime.maps import MapWriter
+
+            results = MapWriter(scorer, maps).draw(results, complain=failures.add)
+        if page is not None:
+            page.begin(scorer.manifest, scorer.artifact)
+            results = page.watch(results)
         if target.scrolls:
-            target.take(checked(results))
+            target.take(results)
             return
-        with progress(checked(results), target.done, target.failed, None if STDIN in images else everything) as shown:
+        with progress(results, target.done, target.failed, None if STDIN in images else everything) as shown:
             target.take(shown)
 
 

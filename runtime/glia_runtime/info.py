@@ -29,6 +29,8 @@ def describe(artifact: Path) -> list[tuple[str, str]]:
         ("limits", _limits(manifest)),
         ("scores", _scale(manifest)),
     ]
+    if manifest.map_view:
+        rows.append(("maps", f"of the {manifest.map_view} view"))
     if manifest.engine:
         gpus = ", ".join(manifest.engine.compute_capabilities) or "the GPU it was built on"
         rows.append(("engine", f"{manifest.engine.flavour} {manifest.engine.version}, compute capability {gpus}"))

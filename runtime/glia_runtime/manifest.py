@@ -23,10 +23,11 @@ MANIFEST_VERSION = "1.1"
 """Major.minor. Another major is refused; a newer minor may add fields, which this reader then ignores, and an older one
 may lack fields, which then have their defaults.
 
-1.1 added `artifact_bytes`, and `device` and `bound_mean_abs` to the rows of the parity report.
+1.1 added `artifact_bytes`, `map_view`, and `device` and `bound_mean_abs` to the rows of the parity report.
 """
 
 InputKind = Literal["image", "views"]
+View = Literal["semantic", "detail"]
 Precision = Literal["fp32", "fp16", "fp16-weights", "bf16", "int8"]
 """Of weights and arithmetic; "fp16-weights" are stored as fp16 and computed with in fp32."""
 Target = Literal["onnx", "torchscript", "trt", "trt-rtx", "pt2"]
@@ -147,6 +148,10 @@ class Manifest:
     engine: EngineInfo | None = None
     artifact_bytes: int | None = None
     """Size of the artifact file; None where its SHA-256 is empty, and in manifests of version 1.0."""
+    map_view: View | None = None
+    """The view that the second output lies on, ``map`` float32 [B, G, G]: the share of its attention that the model
+    gives to each patch (`glia_runtime.maps`). None: the graph has the output ``score`` alone.
+    """
     glia_version: str = ""
     created: str = ""
     """UTC, ISO 8601."""

@@ -13,16 +13,18 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image as PillowImage
 
 from glia_runtime.decode import decode_picture
 from glia_runtime.errors import BackendError, ImageError, one_line
 from glia_runtime.fragments import Image, check_image
 from glia_runtime.inputs import Prepared, in_batches, prepare
 from glia_runtime.manifest import Manifest
+from glia_runtime.thumbnails import thumbnail
 
 PathLike = str | os.PathLike[str]
 Named = tuple[str, bytes | Image]
@@ -47,15 +49,18 @@ class Result:
     """Pixels across, turned as EXIF says, before any enlarging; None where the file could not be decoded."""
     height: int | None = None
     """Pixels down, likewise."""
+    thumbnail: bytes | None = None
+    """A small JPEG of a picture that was scored, where `Scorer.stream` was asked for it."""
 
 
 @dataclass(frozen=True)
 class _File:
-    """A picture's name, and its size in pixels once that is known."""
+    """A picture's name, its size in pixels once that is known, and the thumbnail once it is prepared."""
 
     path: str
     width: int | None = None
     height: int | None = None
+    thumbnail: bytes | None = None
 
 
 Loaded = tuple[_File, Prepared | str]
@@ -72,6 +77,7 @@ def stream_results(
     batch_size: int,
     workers: int,
     draft: bool,
+    thumbnails: int | None,
 ) -> Generator[Result, None, None]:
     """Yield one `Result` for each source, in order.
 
@@ -82,12 +88,13 @@ def stream_results(
         batch_size: pictures in one call of `run`, at most.
         workers: threads that decode.
         draft: as in `sample_views`.
+        thumbnails: longest side of each result's thumbnail in pixels; None for none.
     """
     pool = ThreadPoolExecutor(workers, thread_name_prefix="glia-decode")
 
     def submit(source: PathLike | Named) -> Future[Loaded]:
         name, picture = source if isinstance(source, tuple) else (os.fspath(source), None)
-        return pool.submit(_load, name, picture, manifest, draft)
+        return pool.submit(_load, name, picture, manifest, draft, thumbnails)
 
     try:
         for group in in_batches(_in_order(map(submit, sources), workers, batch_size), batch_size):
@@ -111,20 +118,25 @@ def _in_order(submitted: Iterable[Future[Loaded]], workers: int, batch_size: int
         yield pending.popleft().result()
 
 
-def _load(name: str, picture: bytes | Image | None, manifest: Manifest, draft: bool) -> Loaded:
+def _load(name: str, picture: bytes | Image | None, manifest: Manifest, draft: bool, thumbnails: int | None) -> Loaded:
     """Decode and prepare one picture in a worker. Whatever is wrong with it is its own line and stops nothing else."""
     file = _File(name)
     try:
+        decoded: Image | PillowImage.Image
         if isinstance(picture, np.ndarray):
-            height, width = check_image(picture).shape[:2]
-            file = _File(name, width, height)
-            return file, prepare(picture, manifest, draft=draft)
-        try:
-            decoded = decode_picture(name if picture is None else picture, name)
-        except ImageError as error:  # names the file already
-            return file, str(error)
-        file = _File(name, *decoded.size)
-        return file, prepare(decoded, manifest, draft=draft)
+            decoded = check_image(picture)
+            height, width = decoded.shape[:2]
+        else:
+            try:
+                decoded = decode_picture(name if picture is None else picture, name)
+            except ImageError as error:  # names the file already
+                return file, str(error)
+            width, height = decoded.size
+        file = _File(name, width, height)
+        prepared = prepare(decoded, manifest, draft=draft)
+        if thumbnails is not None:
+            file = replace(file, thumbnail=thumbnail(decoded, thumbnails))
+        return file, prepared
     except MemoryError:
         return file, f"{name}: not enough memory for a picture of this size; make it smaller"
     except Exception as error:
@@ -140,7 +152,7 @@ def _score(group: Sequence[Loaded], manifest: Manifest, run: Run) -> Iterator[Re
         outcome = next(scores)
         if isinstance(outcome, float) and math.isfinite(outcome):
             quality = manifest.score_scale.quality(outcome)
-            yield Result(file.path, outcome, None, quality, file.width, file.height)
+            yield Result(file.path, outcome, None, quality, file.width, file.height, file.thumbnail)
         else:
             error = NOT_FINITE if isinstance(outcome, float) else outcome
             yield Result(file.path, None, f"{file.path}: {error}", None, file.width, file.height)

@@ -97,6 +97,25 @@ class Scorer:
             raise ArtifactError(f"{self.artifact}: picture {index}: {NOT_FINITE}")
         return result
 
+    def maps(self, images: Iterable[Image | bytes]) -> list[npt.NDArray[np.float32]]:
+        """Where the model looked at pictures, given as to `score`: float32 [G, G] for each, in order.
+
+        Each number is the share of its attention that the model gives to one patch of `manifest.map_view`;
+        `glia_runtime.maps` lays them back onto the picture.
+
+        Raises:
+            UsageError: the artifact was exported without maps.
+            ImageError: as `score`.
+            BackendError: the backend gives no maps, or failed while running.
+        """
+        if self.manifest.map_view is None:
+            raise UsageError(
+                f"{self.artifact}: gives scores and no maps; export one that does: glia-export MODEL --to onnx --maps"
+            )
+        groups = in_batches(self._prepare_all(images), self._batch_size(None))
+        batches = ([prepared for _, prepared in group if not isinstance(prepared, str)] for group in groups)
+        return [item for batch in batches for item in self._backend.run_maps(collate(batch, self.manifest.input))]
+
     def stream(
         self,
         sources: Iterable[PathLike | Named],
@@ -104,6 +123,7 @@ class Scorer:
         batch_size: int | None = None,
         workers: int | None = None,
         draft: bool = False,
+        thumbnails: int | None = None,
     ) -> Generator[Result, None, None]:
         """Score pictures as they come: one `Result` for each, in order; a broken one is a result with an error.
 
@@ -117,6 +137,8 @@ class Scorer:
             workers: threads that decode. Default: the usable CPU cores.
             draft: make the semantic view of large pictures faster and a little differently
                 (`glia_runtime.sample_views`). For artifacts with the input "views".
+            thumbnails: give each result a JPEG of that longest side in pixels, made while the decoded picture is at
+                hand.
 
         Raises:
             UsageError: `sources` is a single path, a number is under 1, or the artifact makes the views itself.
@@ -127,9 +149,13 @@ class Scorer:
         threads = usable_cpus() if workers is None else workers
         if threads < 1:
             raise UsageError(f"workers is {threads}; pass 1 or more")
+        if thumbnails is not None and thumbnails < 1:
+            raise UsageError(f"thumbnails is {thumbnails}; pass 1 or more pixels")
         if draft and self.manifest.input != "views":
             raise UsageError(f"{self.artifact}: draft is for artifacts exported with --input views; leave it out")
-        return stream_results(sources, self.manifest, self._run, batch_size=size, workers=threads, draft=draft)
+        return stream_results(
+            sources, self.manifest, self._run, batch_size=size, workers=threads, draft=draft, thumbnails=thumbnails
+        )
 
     def self_test(self) -> float:
         """Score the probe pictures and return the largest difference (score units) to the manifest's scores.

@@ -42,7 +42,7 @@ def enlarge(image: Image) -> Image:
     image = check_image(image)
     if min(image.shape[:2]) >= VIEW_SIZE:
         return image
-    return pixels(_enlarged(_as_picture(image)))
+    return pixels(_enlarged(as_picture(image)))
 
 
 def semantic_view(image: Image) -> Image:
@@ -51,7 +51,7 @@ def semantic_view(image: Image) -> Image:
     Across first, then down, on every version of Pillow. Aspect is not kept. Raises `ImageError` when `image` is
     not uint8 [H, W, 3].
     """
-    return pixels(_bicubic(_as_picture(check_image(image)), VIEW_SIZE, VIEW_SIZE))
+    return pixels(_bicubic(as_picture(image), VIEW_SIZE, VIEW_SIZE))
 
 
 def detail_view(image: Image, offsets: Offsets | None = None) -> Image:
@@ -68,7 +68,7 @@ def sample_views(image: Image | PillowImage.Image, *, draft: bool = False) -> tu
     Raises:
         ImageError: neither uint8 [H, W, 3] nor a Pillow picture, or too narrow to enlarge.
     """
-    picture = _enlarged(image if isinstance(image, PillowImage.Image) else _as_picture(check_image(image)))
+    picture = _enlarged(as_picture(image))
     semantic = _drafted(picture) if draft else _bicubic(picture, VIEW_SIZE, VIEW_SIZE)
     return pixels(semantic), pixels(_mosaic(picture))
 
@@ -84,9 +84,12 @@ def pixels(picture: PillowImage.Image) -> Image:
     return image
 
 
-def _as_picture(image: Image) -> PillowImage.Image:
+def as_picture(image: Image | PillowImage.Image) -> PillowImage.Image:
+    """A picture as Pillow has it; raises `ImageError` when it is an array and not uint8 [H, W, 3]."""
+    if isinstance(image, PillowImage.Image):
+        return image
     # fromarray wants contiguous rows; a crop or a flip of a larger array is not.
-    return PillowImage.fromarray(np.ascontiguousarray(image))
+    return PillowImage.fromarray(np.ascontiguousarray(check_image(image)))
 
 
 def _enlarged(picture: PillowImage.Image) -> PillowImage.Image:

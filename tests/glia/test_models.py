@@ -111,6 +111,33 @@ def test_replacement_discards_the_tokens_and_addition_keeps_them() -> None:
         assert torch.equal(updated, tokens) == kept
 
 
+def test_where_it_looked_is_timms_own_attention() -> None:
+    """The weights that timm's unfused attention hands to its dropout, in the last block of a real forward pass."""
+    model = tiny()
+    with torch.no_grad():
+        for parameter in model.backbone.blocks[-1].attn.qkv.parameters():
+            parameter.mul_(8)  # random weights attend to everything alike
+    seen: list[Tensor] = []
+    attention = model.backbone.blocks[-1].attn
+    attention.fused_attn = False
+    attention.attn_drop.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0]))
+    for block in model.backbone.blocks[:-1]:
+        block.attn.fused_attn = True
+    with torch.no_grad():
+        score, where = model.look(*views())
+        expected = seen[-1].mean(1)[:, 0, 1:].reshape(-1, 14, 14)
+        assert torch.equal(score, model(*views()))
+    assert where.amax() > 2 * where.mean()
+    # shares around 1/196, in another order of summation
+    torch.testing.assert_close(where, expected, rtol=1e-4, atol=1e-7)
+
+
+def test_which_view_it_shows() -> None:
+    assert tiny().map_view == "detail"
+    assert tiny(main="semantic").map_view == "semantic"
+    assert tiny(lgf=False).map_view is None  # the score is read from the prior
+
+
 def test_folding_the_normalization_keeps_scores() -> None:
     model = tiny()
     with torch.no_grad():

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
@@ -22,6 +23,7 @@ from glia_runtime.manifest import (
     Probe,
     ScoreScale,
     Target,
+    View,
     sha256_file,
     write_manifest,
 )
@@ -67,12 +69,13 @@ def _save(
     inputs: list[onnx.ValueInfoProto],
     constants: dict[str, Any],
     path: Path,
+    outputs: tuple[onnx.ValueInfoProto, ...] = (helper.make_tensor_value_info("score", FLOAT, ["B"]),),
 ) -> None:
     graph = helper.make_graph(
         graph_nodes,
         "mean_grey",
         inputs,
-        [helper.make_tensor_value_info("score", FLOAT, ["B"])],
+        list(outputs),
         [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
@@ -80,8 +83,14 @@ def _save(
     onnx.save(model, path)
 
 
-def save_views(path: Path, *, nan_on_black: bool = False) -> Manifest:
-    """Write the views graph; with `nan_on_black` it divides by the mean once too often."""
+def expected_map(view: Image) -> npt.NDArray[np.float32]:
+    """The map that `save_views` gives: the mean grey of each patch of 16x16 pixels, float32 [14, 14]."""
+    means: npt.NDArray[np.float32] = view.reshape(14, 16, 14, 16, 3).mean((1, 3, 4), dtype=np.float64).astype("f4")
+    return means
+
+
+def save_views(path: Path, *, nan_on_black: bool = False, map_view: View | None = None) -> Manifest:
+    """Write the views graph; with `nan_on_black` it divides by the mean once too often, `map_view` adds a map."""
     nodes = []
     for name in ("semantic", "detail"):
         nodes.append(helper.make_node("Cast", [name], [f"{name}_float"], to=FLOAT))
@@ -95,8 +104,15 @@ def save_views(path: Path, *, nan_on_black: bool = False) -> Manifest:
         nodes.append(helper.make_node("Identity", ["mean"], ["score"]))
     inputs = [helper.make_tensor_value_info(name, UINT8, ["B", 224, 224, 3]) for name in ("semantic", "detail")]
     constants: dict[str, Any] = {"axes": np.array([1, 2, 3], np.int64), "range": np.array(510, np.float32)}
-    _save(nodes, inputs, constants, path)
-    manifest = manifest_for(path, "views")
+    outputs = [helper.make_tensor_value_info("score", FLOAT, ["B"])]
+    if map_view is not None:
+        nodes.append(helper.make_node("Reshape", [f"{map_view}_float", "patches"], ["patched"]))
+        nodes.append(helper.make_node("ReduceMean", ["patched", "within"], ["map"], keepdims=0))
+        constants["patches"] = np.array([-1, 14, 16, 14, 16, 3], np.int64)
+        constants["within"] = np.array([2, 4, 5], np.int64)
+        outputs.append(helper.make_tensor_value_info("map", FLOAT, ["B", 14, 14]))
+    _save(nodes, inputs, constants, path, tuple(outputs))
+    manifest = replace(manifest_for(path, "views"), map_view=map_view)
     write_manifest(manifest, path)
     return manifest
 

@@ -18,6 +18,7 @@ from glia_runtime.inputs import INPUT_NAMES, Inputs, check_inputs
 from glia_runtime.manifest import Manifest, Precision
 
 Scores = npt.NDArray[np.float32]
+Maps = npt.NDArray[np.float32]
 
 
 @dataclass
@@ -87,15 +88,41 @@ class Backend(ABC):
             ArtifactError: the graph returned something else than one number a picture.
             BackendError: the library failed while running.
         """
-        batch = check_inputs(inputs, self.manifest.input)
-        step = self.manifest.limits.max_batch or max(1, batch)
-        parts = [
-            {name: array[start : start + step] for name, array in inputs.items()} for start in range(0, batch, step)
-        ]
+        parts = self._parts(inputs)
         return np.concatenate(self._timed(parts)) if parts else np.empty(0, dtype=np.float32)
 
+    def run_maps(self, inputs: Inputs) -> Maps:
+        """Where the model looked at each picture of one batch of any size: float32 [B, G, G], see `glia_runtime.maps`.
+
+        Raises:
+            ImageError: as `run`.
+            ArtifactError: the graph returned something else than one map a picture.
+            BackendError: this backend gives no maps, or the library failed while running.
+        """
+        parts = self._parts(inputs)
+        try:
+            outcomes = [self._run_maps(part) for part in parts]
+        except NotImplementedError:
+            raise BackendError(f"{self.artifact}: {self.name} gives no maps; export one that does to ONNX") from None
+        except Exception as error:  # as in `_timed`
+            raise BackendError(f"{self.artifact}: {self.name} failed on its maps ({first_line(error)})") from error
+        for maps, part in zip(outcomes, parts, strict=True):
+            if maps.ndim != 3 or len(maps) != _pictures(part):
+                raise ArtifactError(
+                    f"{self.artifact}: maps {list(maps.shape)} for {_pictures(part)} picture(s); export it again"
+                )
+        return np.concatenate(outcomes).astype(np.float32, copy=False) if parts else np.empty((0, 0, 0), np.float32)
+
+    def _parts(self, inputs: Inputs) -> list[Inputs]:
+        """Checked inputs, cut at the artifact's limit of a batch."""
+        batch = check_inputs(inputs, self.manifest.input)
+        step = self.manifest.limits.max_batch or max(1, batch)
+        return [
+            {name: array[start : start + step] for name, array in inputs.items()} for start in range(0, batch, step)
+        ]
+
     def _timed(self, parts: Sequence[Inputs]) -> list[Scores]:
-        pictures = [len(next(iter(part.values()))) for part in parts]
+        pictures = [_pictures(part) for part in parts]
         begun = perf_counter()
         try:
             outcomes = self._run_parts(parts)
@@ -122,11 +149,12 @@ class Backend(ABC):
         )
 
     def _check_signature(self, inputs: Iterable[str], outputs: Iterable[str]) -> None:
-        """Raise `ArtifactError` unless these are the names that the manifest's kind of input stands for."""
+        """Raise `ArtifactError` unless these are the names that the manifest's `input` and `map_view` stand for."""
         if (found := sorted(inputs)) != sorted(INPUT_NAMES[self.manifest.input]):
             raise self._refuse(f"its inputs are {found}, not those of kind {self.manifest.input!r}")
-        if (found := sorted(outputs)) != ["score"]:
-            raise self._refuse(f"its outputs are {found}, not ['score']")
+        expected = ["score"] if self.manifest.map_view is None else ["map", "score"]
+        if (found := sorted(outputs)) != expected:
+            raise self._refuse(f"its outputs are {found}, not {expected}")
 
     @abstractmethod
     def _load(self) -> None:
@@ -139,6 +167,14 @@ class Backend(ABC):
     @abstractmethod
     def _run(self, inputs: Inputs) -> npt.NDArray[Any]:
         """Run the graph once on checked inputs and return the scores [B]."""
+
+    def _run_maps(self, inputs: Inputs) -> npt.NDArray[Any]:
+        """Run the graph once on checked inputs and return the maps [B, G, G]; a backend without any leaves this."""
+        raise NotImplementedError
+
+
+def _pictures(inputs: Inputs) -> int:
+    return len(next(iter(inputs.values())))
 
 
 def first_line(reason: object) -> str:

@@ -73,13 +73,19 @@ class OnnxRuntimeBackend(Backend):
         self._session.disable_fallback()  # on a failing run, too, it would go on with the CPU
 
     def _run(self, inputs: Inputs) -> npt.NDArray[Any]:
+        return self._output("score", inputs)
+
+    def _run_maps(self, inputs: Inputs) -> npt.NDArray[Any]:
+        return self._output("map", inputs)
+
+    def _output(self, output: str, inputs: Inputs) -> npt.NDArray[Any]:
         if self.device == "cpu":
-            (scores,) = self._session.run(["score"], inputs)
-            return scores  # type: ignore[no-any-return]
+            (values,) = self._session.run([output], inputs)
+            return values  # type: ignore[no-any-return]
         binding = self._session.io_binding()
         for name, array in inputs.items():
             binding.bind_ortvalue_input(name, self._ort_value.ortvalue_from_numpy(array, "cuda", 0))
-        binding.bind_output("score", "cpu")
+        binding.bind_output(output, "cpu")
         self._session.run_with_iobinding(binding)
-        (scores,) = binding.copy_outputs_to_cpu()
-        return scores  # type: ignore[no-any-return]
+        (values,) = binding.copy_outputs_to_cpu()
+        return values  # type: ignore[no-any-return]

@@ -54,9 +54,15 @@ class OpenVinoBackend(Backend):
             raise self._refuse(error) from error
 
     def _run(self, inputs: Inputs) -> npt.NDArray[Any]:
+        return self._output("score", inputs)
+
+    def _run_maps(self, inputs: Inputs) -> npt.NDArray[Any]:
+        return self._output("map", inputs)
+
+    def _output(self, output: str, inputs: Inputs) -> npt.NDArray[Any]:
         if self.manifest.input == "image":
             inputs = {**inputs, "images": _pad_to_grid(inputs["images"])}
-        return self._request.infer(inputs, share_inputs=True)["score"]  # type: ignore[no-any-return]
+        return self._request.infer(inputs, share_inputs=True)[output]  # type: ignore[no-any-return]
 
 
 def _pad_to_grid(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
