@@ -24,6 +24,7 @@ from glia_export.parity import (
     pictures_in,
     reference_scores,
 )
+from glia_export.pt2_export import Device, PackageTarget, package_target, save_pt2
 from glia_export.resize import LONGEST_SIDE
 from glia_export.targets import TARGETS, TargetInfo, target_info
 from glia_export.tensorrt_export import Compiler, Progress, build_engine, choose_compiler
@@ -54,6 +55,7 @@ def export_checkpoint(
     input: InputKind = "image",
     images: str | Path | None = None,
     engine: EngineOptions | None = None,
+    device: Device = "cpu",
     say: Say = lambda line: None,
     progress: Progress = lambda phase, done, total: None,
 ) -> Manifest:
@@ -61,13 +63,15 @@ def export_checkpoint(
 
     Args:
         checkpoint: made by glia-train or `glia.models.save_checkpoint`.
-        target: "onnx", "torchscript", "trt" or "trt-rtx".
+        target: "onnx", "torchscript", "trt", "trt-rtx" or "pt2".
         output: the artifact; by default the checkpoint's name with the target's suffix, in the working directory.
-        precision: "fp32", or for ONNX "fp16" or "fp16-weights", for engines "fp16" or "bf16", see docs/export.md.
+        precision: "fp32", or for ONNX "fp16" or "fp16-weights", for engines "fp16" or "bf16", for "pt2" on a
+            GPU "fp16", see docs/export.md.
         input: "image" or "views", see docs/export.md.
         images: a folder of pictures for the parity report, of which `parity.MOST_PICTURES` are taken; by default a
             built-in set.
         engine: what an engine is built for; for "trt" and "trt-rtx" only.
+        device: what a package is compiled for, "cpu" or "cuda"; for "pt2" only.
         say: told what is going on, one line a step.
         progress: told how far the compiler of an engine is.
 
@@ -86,6 +90,8 @@ def export_checkpoint(
     info = _checked_target(target, precision)
     if engine is not None and not info.is_engine:
         raise UsageError(f"--to {target} makes no engine: leave out --compute-capability, the batches and --max-size")
+    if device != "cpu" and target != "pt2":
+        raise UsageError(f"--to {target} compiles for no device: leave out --device")
     profile = profile_of(engine or EngineOptions(), input) if info.is_engine else None
     checkpoint = Path(checkpoint)
     output = Path(output) if output is not None else Path(checkpoint.stem + info.suffix)
@@ -93,6 +99,7 @@ def export_checkpoint(
         if output.exists() and checkpoint.exists() and output.samefile(checkpoint):
             raise UsageError(f"{output}: is the checkpoint itself; name another file with -o")
         compiler = choose_compiler(target, (engine or EngineOptions()).compute_capabilities, say) if profile else None
+        package = package_target(device, precision) if target == "pt2" else None
         say(f"reading {checkpoint}")
         model = load_checkpoint(checkpoint)
         limits = _limits(input, profile)
@@ -119,6 +126,8 @@ def export_checkpoint(
             manifest = _write_engine(
                 model, draft, pictures, reference, temporary, profile, compiler, say=say, progress=progress
             )
+        elif package:
+            manifest = _write_pt2(model, draft, pictures, reference, temporary, package, say)
         elif target == "onnx":
             manifest = _write_onnx(model, draft, pictures, reference, temporary, say)
         else:
@@ -164,8 +173,6 @@ def _checked_target(target: str, precision: str) -> TargetInfo:
         info = target_info(target)
     except KeyError:
         raise UsageError(f"no target is called {target!r}; see glia-export --list") from None
-    if not info.built:
-        raise UsageError(f"--to {target} is {info.unavailable}; see glia-export --list")
     info.check_installed()
     if precision not in BOUND_MAX_ABS:
         raise UsageError(f"precision {precision!r} is not one of {', '.join(BOUND_MAX_ABS)}")
@@ -251,6 +258,20 @@ def _write_torchscript(
     say("tracing the graph to TorchScript")
     save_torchscript(model, draft.input, path)
     return _proven(draft, pictures, reference, path, say)
+
+
+def _write_pt2(
+    model: QualityModel,
+    draft: Manifest,
+    pictures: ParitySet,
+    reference: Scores,
+    path: Path,
+    package: PackageTarget,
+    say: Say,
+) -> Manifest:
+    say(f"compiling the graph with torch {package.info.version} for {package.title}: a minute for a ViT-B/16")
+    save_pt2(model, draft.input, draft.precision, package, path)
+    return _proven(replace(draft, engine=package.info), pictures, reference, path, say)
 
 
 def _proven(draft: Manifest, pictures: ParitySet, reference: Scores, path: Path, say: Say) -> Manifest:

@@ -88,9 +88,6 @@ def test_targets_and_devices(copy: tuple[Path, Manifest]) -> None:
     )
     with pytest.raises(BackendError, match="device 'cuda' cannot run onnx artifacts; choose one of: auto, cpu"):
         Scorer.open(path, device="cuda")
-    artifacts.rewrite(path, manifest, target="pt2")
-    with pytest.raises(BackendError, match="this glia runs no pt2 artifacts, only onnx, torchscript"):
-        Scorer.open(path)
 
 
 def test_a_missing_package_names_its_extra(copy: tuple[Path, Manifest], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,15 +46,23 @@ BACKENDS: tuple[BackendInfo, ...] = (
     BackendInfo("torchscript", "torchscript", ("cpu",), "torch", "train", "torchscript", "TorchScriptBackend"),
     BackendInfo("tensorrt", "trt-rtx", ("cuda",), "tensorrt_rtx", "trt-rtx", "tensorrt", "TensorRTBackend"),
     BackendInfo("tensorrt", "trt", ("cuda",), "tensorrt", "trt", "tensorrt", "TensorRTBackend"),
+    BackendInfo("aotinductor", "pt2", ("cpu", "cuda"), "torch", "train", "pt2", "Pt2Backend"),
 )
 """In order of preference for `auto`."""
+
+
+def _devices(info: BackendInfo, manifest: Manifest) -> tuple[str, ...]:
+    """Where `info` can run the artifact: a package compiled ahead of time, on what it was compiled for."""
+    if manifest.target != "pt2":
+        return info.devices
+    return ("cuda",) if manifest.engine and manifest.engine.compute_capabilities else ("cpu",)
 
 
 def open_backend(artifact: Path, manifest: Manifest, device: str = "auto") -> tuple[Backend, str]:
     """Load `artifact` in the first backend for its target that can run on `device`; also return why that one.
 
     Raises:
-        BackendError: no backend of this glia runs the target, or not on `device`.
+        BackendError: no backend runs the target on `device`.
         MissingExtraError: the backend's package is not installed.
         ArtifactError: the backend refuses the file.
     """
@@ -62,21 +70,16 @@ def open_backend(artifact: Path, manifest: Manifest, device: str = "auto") -> tu
     is_engine = manifest.target in ENGINE_TARGETS
     target = flavour_of(artifact, manifest)[0].target if is_engine else manifest.target
     fitting = [info for info in BACKENDS if info.target == target]
-    if not fitting:
-        known = ", ".join(info.target for info in BACKENDS)
-        raise BackendError(
-            f"{artifact}: this glia runs no {manifest.target} artifacts, only {known}; export to one of these"
-        )
-    on_device = [info for info in fitting if device in ("auto", *info.devices)]
+    on_device = [info for info in fitting if device in ("auto", *_devices(info, manifest))]
     if not on_device:
-        known = ", ".join(sorted({name for info in fitting for name in info.devices}))
+        known = ", ".join(sorted({name for info in fitting for name in _devices(info, manifest)}))
         raise BackendError(f"device {device!r} cannot run {manifest.target} artifacts; choose one of: auto, {known}")
     if is_engine:  # before any package is asked for: without a GPU, none is worth installing
         check_engine(artifact, manifest, this_machine())
     info = next((info for info in on_device if is_installed(info.package)), None)
     if info is None:
         raise MissingExtraError.for_package(on_device[0].package, on_device[0].extra, f"{artifact}:")
-    chosen = info.devices[0] if device == "auto" else device
+    chosen = _devices(info, manifest)[0] if device == "auto" else device
     cls = getattr(import_module(f"glia_runtime.backends.{info.module}"), info.cls)
     why = f"{info.name} on {chosen}: the first backend for {manifest.target} that can run here"
     try:
