@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import torch
 
 from glia.models import QualityModel, load_checkpoint
 from glia_export.artifact_pair import write_pair
@@ -256,8 +257,13 @@ def _write_torchscript(
     from glia_export.torchscript_export import save_torchscript
 
     say("tracing the graph to TorchScript")
-    save_torchscript(model, draft.input, path)
-    return _proven(draft, pictures, reference, path, say)
+    save_torchscript(model, draft.input, draft.precision, path)
+    device = "auto"
+    if draft.precision == "fp16":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        if device == "cpu":
+            say("comparing float16 on the CPU, which has no fast products for it: minutes for a ViT-B/16")
+    return _proven(draft, pictures, reference, path, say, device)
 
 
 def _write_pt2(
@@ -274,10 +280,12 @@ def _write_pt2(
     return _proven(replace(draft, engine=package.info), pictures, reference, path, say)
 
 
-def _proven(draft: Manifest, pictures: ParitySet, reference: Scores, path: Path, say: Say) -> Manifest:
+def _proven(
+    draft: Manifest, pictures: ParitySet, reference: Scores, path: Path, say: Say, device: str = "auto"
+) -> Manifest:
     """The manifest with its parity report; raises ArtifactError when a bound is missed."""
     say(f"scoring {pictures.about} with the exported file")
-    backend, _ = open_backend(path, draft)
+    backend, _ = open_backend(path, draft, device)
     scores = _scores(Scorer(backend), pictures)
     row = compare(backend.name, draft.precision, scores, reference, draft.score_scale.range)
     if not row.passed:

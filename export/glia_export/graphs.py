@@ -83,11 +83,13 @@ def _fragment_node(images: Tensor, sizes: Tensor, spec: FragmentSpec) -> Tensor:
     return mosaic
 
 
-def graph_of(model: QualityModel, kind: InputKind, *, as_node: bool) -> nn.Module:
-    """A copy of `model`, its normalisation folded into the first layer, behind the inputs of `kind`."""
+def graph_of(model: QualityModel, kind: InputKind, *, as_node: bool, half: bool = False) -> nn.Module:
+    """A copy of `model`, its normalisation folded into the first layer, behind the inputs of `kind`; maybe halved."""
     folded = copy.deepcopy(model).eval()
     folded.requires_grad_(False)
     folded.fold_normalization()
+    if half:
+        folded.halve()
     graph = ViewsGraph(folded) if kind == "views" else ImageGraph(folded, as_node)
     return graph.eval()
 

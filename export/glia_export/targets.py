@@ -70,7 +70,7 @@ TARGETS: tuple[TargetInfo, ...] = (
         _ONNX_PACKAGES,
         ("fp32", "fp16", "fp16-weights"),
     ),
-    TargetInfo("torchscript", ".ts", "for C++ programs on libtorch", ("torch",), ("fp32",)),
+    TargetInfo("torchscript", ".ts", "for C++ programs on libtorch", ("torch",), ("fp32", "fp16")),
     TargetInfo(
         "trt",
         ".engine",

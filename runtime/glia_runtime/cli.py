@@ -98,7 +98,7 @@ def infer(
             min=1, help="Pictures handed over at once; over the artifact's limit they run in parts. Default: 8."
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, or for engines cuda.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, or for engines, TorchScript and pt2 cuda.")] = "auto",
     self_test: Annotated[
         bool, typer.Option("--self-test", help="First check the artifact on this machine by its probe.")
     ] = False,

@@ -72,7 +72,7 @@ def test_version() -> None:
         (["model.pt", "--to", "pt2"], "model.pt: no such file"),
         (["model.pt", "--to", "onnx", "--device", "cuda"], "--to onnx compiles for no device: leave out --device"),
         (["model.pt", "--to", "onnx"], "model.pt: no such file"),
-        (["model.pt", "--to", "torchscript", "--precision", "fp16"], "fp32 only"),
+        (["model.pt", "--to", "torchscript", "--precision", "bf16"], "fp32, fp16 only; for bf16 export --to trt"),
         (
             ["model.pt", "--to", "onnx", "--precision", "bf16"],
             "fp16-weights only; for bf16 export --to trt",

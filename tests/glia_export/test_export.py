@@ -83,8 +83,7 @@ def test_bad_checkpoints(tmp_path: Path, checkpoint: Path) -> None:
         ("pt2", "bf16", "fp32, fp16 only; for bf16 export --to trt"),
         ("jpeg", "fp32", "no target is called 'jpeg'"),
         ("onnx", "int8", "precision 'int8'"),
-        ("torchscript", "fp16", "fp32 only; for fp16 export --to onnx"),
-        ("torchscript", "fp16-weights", "fp32 only; for fp16-weights export --to onnx"),
+        ("torchscript", "fp16-weights", "fp32, fp16 only; for fp16-weights export --to onnx"),
     ],
 )
 def test_what_this_release_does_not_make(

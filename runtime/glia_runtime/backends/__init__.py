@@ -43,7 +43,7 @@ class BackendInfo:
 
 BACKENDS: tuple[BackendInfo, ...] = (
     BackendInfo("onnxruntime", "onnx", ("cpu",), "onnxruntime", "cpu", "onnxruntime", "OnnxRuntimeBackend"),
-    BackendInfo("torchscript", "torchscript", ("cpu",), "torch", "train", "torchscript", "TorchScriptBackend"),
+    BackendInfo("torchscript", "torchscript", ("cpu", "cuda"), "torch", "train", "torchscript", "TorchScriptBackend"),
     BackendInfo("tensorrt", "trt-rtx", ("cuda",), "tensorrt_rtx", "trt-rtx", "tensorrt", "TensorRTBackend"),
     BackendInfo("tensorrt", "trt", ("cuda",), "tensorrt", "trt", "tensorrt", "TensorRTBackend"),
     BackendInfo("aotinductor", "pt2", ("cpu", "cuda"), "torch", "train", "pt2", "Pt2Backend"),

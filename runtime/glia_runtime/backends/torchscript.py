@@ -1,4 +1,4 @@
-"""TorchScript on the CPU; torch is imported when an artifact is loaded, never before."""
+"""TorchScript on the CPU or a CUDA GPU; torch is imported when an artifact is loaded, never before."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy.typing as npt
 
 from glia_runtime.backends.base import Backend
+from glia_runtime.errors import BackendError
 from glia_runtime.inputs import INPUT_NAMES, Inputs
 
 
@@ -20,6 +21,8 @@ class TorchScriptBackend(Backend):
     def _load(self) -> None:
         # By name, because torch may be missing, also where the types of this file are checked.
         torch: Any = import_module("torch")
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise BackendError(f"{self.artifact}: torch {torch.__version__} finds no CUDA GPU here; use device cpu")
         try:
             with warnings.catch_warnings():
                 # torch warns that torch.jit is deprecated (from Python 3.14 on: not supported), in favour of
