@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from glia_export.resize import LONGEST_SIDE
+from glia.ops.resize import LONGEST_SIDE
 from glia_runtime.errors import UsageError
 from glia_runtime.fragments import FragmentSpec
 from glia_runtime.inputs import INPUT_NAMES

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from glia.models import QualityModel, load_checkpoint
+from glia.ops.resize import LONGEST_SIDE
 from glia_export.artifact_pair import write_pair
 from glia_export.engine_options import EngineOptions, Profile, profile_of
 from glia_export.parity import (
@@ -26,7 +27,6 @@ from glia_export.parity import (
     reference_scores,
 )
 from glia_export.pt2_export import Device, PackageTarget, package_target, save_pt2
-from glia_export.resize import LONGEST_SIDE
 from glia_export.targets import TARGETS, TargetInfo, target_info
 from glia_export.tensorrt_export import Compiler, Progress, build_engine, choose_compiler
 from glia_runtime.backends import open_backend

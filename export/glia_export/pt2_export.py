@@ -12,10 +12,9 @@ from tempfile import TemporaryDirectory
 from typing import Literal
 
 import torch
-from torch import nn
 
 from glia.models import QualityModel
-from glia_export.graphs import dynamic_shapes, example_inputs, graph_of
+from glia_export.graphs import FusedImageGraph, ImageGraph, dynamic_shapes, example_inputs, graph_of
 from glia_runtime.backends.base import first_line
 from glia_runtime.backends.pt2 import CPU, CUDA
 from glia_runtime.errors import ArtifactError, UsageError
@@ -85,7 +84,9 @@ def save_pt2(model: QualityModel, kind: InputKind, precision: Precision, target:
     """
     from torch._inductor import aoti_compile_and_package
 
-    graph: nn.Module = graph_of(model, kind, as_node=False).to(target.device)
+    graph = graph_of(model, kind, as_node=False, half=precision == "fp16").to(target.device)
+    if target.device == "cuda" and isinstance(graph, ImageGraph):
+        graph = FusedImageGraph(graph)
     inputs = tuple(tensor.to(target.device) for tensor in example_inputs(kind, model.fragment_spec))
     shapes = dynamic_shapes(kind, model.fragment_spec)
     with TemporaryDirectory(prefix="glia-") as folder, _undisturbed(folder):
