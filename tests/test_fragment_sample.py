@@ -46,7 +46,7 @@ needs_gpu = (
 
 
 @lru_cache
-def interpreted_kernels(name: str = "fragment_sample_triton") -> ModuleType:
+def interpreted_kernels(name: str = "glia.ops.fragment_sample_triton") -> ModuleType:
     """Load a private copy of a Triton module whose kernels run on the CPU, in Triton's interpreter.
 
     `triton.jit` asks for TRITON_INTERPRET when it decorates, so the variable is needed only while the copy
@@ -60,7 +60,9 @@ def interpreted_kernels(name: str = "fragment_sample_triton") -> ModuleType:
             patch.setattr(glia.ops, sibling, None, raising=False)
             patch.setitem(sys.modules, f"glia.ops.{sibling}", None)
             del sys.modules[f"glia.ops.{sibling}"]
-        return importlib.import_module(f"glia.ops.{name}")
+        patch.setitem(sys.modules, name, None)
+        del sys.modules[name]
+        return importlib.import_module(name)
 
 
 def pad(images: Sequence[Image]) -> tuple[Tensor, Tensor]:

@@ -34,7 +34,7 @@ def make(
     device = "cuda" if form == "cuda" else "cpu"
     pixels, starts, sizes = glia.ops.pack_ragged([torch.from_numpy(image).to(device) for image in images])
     if form == "triton":
-        kernels = interpreted_kernels("views_triton")
+        kernels = interpreted_kernels("glia.ops.views_triton")
         arguments = (pixels, starts, sizes[:, 1] * 3, sizes)
         return kernels.launch(*arguments, list(mean), list(std), dtype, SPEC.grid, SPEC.fragment)
     semantic, detail = glia.ops.ragged_views(pixels, starts, sizes, mean=mean, std=std, dtype=dtype)
@@ -122,7 +122,7 @@ def test_the_kernel_reads_nothing_outside_the_pixels() -> None:
     # Nobody looks at the sizes before a GPU starts. In the interpreter a stray read would crash the process.
     pixels = torch.full((230 * 230 * 3,), 9, dtype=torch.uint8)
     one, huge = torch.tensor([0]), torch.tensor([[230, 1 << 40]])
-    kernels = interpreted_kernels("views_triton")
+    kernels = interpreted_kernels("glia.ops.views_triton")
     # LONGEST_SIDE bounds what a wrong size can cost; 32768 columns would take the interpreter minutes.
     with mock.patch.object(kernels, "LONGEST_SIDE", 600):
         semantic, detail = kernels.launch(pixels, one, one + 230 * 3, huge, [0.0] * 3, [1.0] * 3, torch.float32, 7, 32)

@@ -103,6 +103,10 @@ def export(
         int | None,
         typer.Option(help="Engines with --input image: longest side of a picture in pixels. Default: 4096."),
     ] = None,
+    plugin: Annotated[
+        bool,
+        typer.Option("--plugin", help="Classic TensorRT: sample fragments by a kernel of ours, not tried by us yet."),
+    ] = False,
     list_: Annotated[
         bool, typer.Option("--list", help="Show the targets, and why one cannot be made here; then exit.")
     ] = False,
@@ -144,7 +148,7 @@ def export(
 
         info = target_info(to.value)
 
-        options = EngineOptions(tuple(compute_capability or ()), min_batch, opt_batch, max_batch, max_size)
+        options = EngineOptions(tuple(compute_capability or ()), min_batch, opt_batch, max_batch, max_size, plugin)
         with _progress() as progress:
             manifest = export_checkpoint(
                 checkpoint,

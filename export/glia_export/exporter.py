@@ -1,12 +1,13 @@
 """From a checkpoint to a verified artifact with its manifest."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ import torch
 from glia.models import QualityModel, load_checkpoint
 from glia.ops.resize import LONGEST_SIDE
 from glia_export.artifact_pair import write_pair
-from glia_export.engine_options import EngineOptions, Profile, profile_of
+from glia_export.engine_options import EngineOptions, Profile, Shape, profile_of
 from glia_export.parity import (
     BOUND_MAX_ABS,
     ParitySet,
@@ -29,7 +30,7 @@ from glia_export.parity import (
 from glia_export.pt2_export import Device, PackageTarget, package_target, save_pt2
 from glia_export.targets import TARGETS, TargetInfo, target_info
 from glia_export.tensorrt_export import Compiler, Progress, build_engine, choose_compiler
-from glia_runtime.backends import open_backend
+from glia_runtime.backends import is_installed, open_backend
 from glia_runtime.backends.engines import check_engine, this_machine
 from glia_runtime.errors import ArtifactError, BackendError, UsageError
 from glia_runtime.manifest import (
@@ -45,6 +46,9 @@ from glia_runtime.manifest import (
 from glia_runtime.probe import probe_images
 from glia_runtime.scorer import Scorer
 from glia_runtime.views import sample_views
+
+if TYPE_CHECKING:
+    import onnx
 
 
 def export_checkpoint(
@@ -125,7 +129,16 @@ def export_checkpoint(
         )
         if profile and compiler:
             manifest = _write_engine(
-                model, draft, pictures, reference, temporary, profile, compiler, say=say, progress=progress
+                model,
+                draft,
+                pictures,
+                reference,
+                temporary,
+                profile,
+                compiler,
+                plugin=engine is not None and engine.plugin,
+                say=say,
+                progress=progress,
             )
         elif package:
             manifest = _write_pt2(model, draft, pictures, reference, temporary, package, say)
@@ -221,6 +234,7 @@ def _write_engine(
     profile: Profile,
     compiler: Compiler,
     *,
+    plugin: bool,
     say: Say,
     progress: Progress,
 ) -> Manifest:
@@ -236,14 +250,31 @@ def _write_engine(
         if draft.precision == "bf16":
             compared, how = Path(folder, "twin.onnx"), " (float32, each value rounded to bf16)"
             save_onnx(rounding_twin(proto), compared)
-        del proto
         draft = replace(draft, opset=OPSET, parity_graph=f"onnx:{sha256_file(graph)}", engine=compiler.info)
         manifest = _proven(replace(draft, target="onnx"), pictures, reference, compared, say)
         rows = tuple(replace(row, backend=row.backend + how) for row in manifest.parity)
         capabilities = ", ".join(compiler.compute_capabilities)
         say(f"compiling that graph with {compiler.title} for compute capability {capabilities}")
-        build_engine(graph, path, compiler, profile.shapes(draft.fragment_spec), progress)
+        shapes = profile.shapes(draft.fragment_spec)
+        if not (plugin and _built_with_plugin(proto, path, compiler, shapes, progress, say)):
+            build_engine(graph, path, compiler, shapes, progress)
     return replace(draft, parity=rows)
+
+
+def _built_with_plugin(
+    proto: "onnx.ModelProto",
+    path: Path,
+    compiler: Compiler,
+    shapes: Mapping[str, tuple[Shape, Shape, Shape]],
+    progress: Progress,
+    say: Say,
+) -> bool:
+    if not is_installed("triton"):  # it comes with torch's CUDA builds on Linux
+        say("--plugin: left out (it is compiled by Triton, which is not installed: pip install triton)")
+        return False
+    from glia_export.tensorrt_plugin import build_with_plugin
+
+    return build_with_plugin(proto, path, compiler, shapes, progress, say)
 
 
 def _write_torchscript(
