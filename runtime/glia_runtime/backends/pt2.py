@@ -41,7 +41,7 @@ class Pt2Backend(Backend):
             raise self._refuse(error) from error
         finally:
             logging.disable(before)
-        self._graphs: dict[int, _CudaGraph] = {}
+        self._graphs: dict[int, CudaGraph] = {}
         self._met: set[int] = set()
 
     def _check_fits(self) -> None:
@@ -89,11 +89,11 @@ class Pt2Backend(Backend):
             if batch not in self._met or len(self._graphs) == _MOST_GRAPHS:
                 self._met.add(batch)
                 return self._package(*tensors)
-            self._graphs[batch] = _CudaGraph(self._torch, self._package, tensors)
+            self._graphs[batch] = CudaGraph(self._torch, self._package, tensors)
         return self._graphs[batch](tensors)
 
 
-class _CudaGraph:
+class CudaGraph:
     """All launches of one run, recorded once and started together: at batch 1 starting them takes longer than they."""
 
     def __init__(self, torch: Any, package: Any, tensors: list[Any]) -> None:
