@@ -11,14 +11,14 @@ from typing import Any
 
 import torch
 
-from glia_bench.cold_start import machine
+from glia_bench.machine import machine
 
 _REPEATS = 20
 
 
 def describe(device: str) -> dict[str, Any]:
     """What the figures depend on: the machine, torch, and the GPU if that is the device."""
-    found = {**machine(), "torch": torch.__version__, "system": platform.platform(), "device": device}
+    found = {**machine("torch"), "system": platform.platform(), "device": device}
     if device == "cuda":
         properties = torch.cuda.get_device_properties(0)
         found |= {

@@ -12,10 +12,10 @@ import torch
 
 from glia.models import QualityModel
 from glia_export import export_checkpoint
-from glia_export.parity import pictures_in, reference_scores
+from glia_export.parity import BOUND_MAX_ABS, pictures_in, reference_scores
 from glia_runtime import Scorer, read_manifest
-from glia_runtime.errors import ArtifactError, UsageError
-from glia_runtime.manifest import InputKind, Limits, sha256_file, write_manifest
+from glia_runtime.errors import ArtifactError, BackendError, UsageError
+from glia_runtime.manifest import InputKind, Limits, Precision, sha256_file, write_manifest
 from tests.glia_export.conftest import Exported
 
 # Compiling takes most of a minute however small the model is: one package serves the whole suite.
@@ -128,3 +128,30 @@ def test_a_compiler_that_fails_is_one_line(
 def test_other_targets_take_no_device(checkpoint: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="--to torchscript compiles for no device"):
         export_checkpoint(checkpoint, "torchscript", tmp_path / "model.ts", device="cuda")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU on this machine")
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("kind", ["image", "views"])
+def test_a_package_for_the_gpu(
+    checkpoint: Path, model: QualityModel, pictures: Path, tmp_path: Path, kind: InputKind, precision: Precision
+) -> None:
+    """The fused operator inside ("image"), and CUDA graphs, recorded at a batch size's second run ("views")."""
+    path = tmp_path / "model.pt2"
+    export_checkpoint(checkpoint, "pt2", path, input=kind, precision=precision, device="cuda", images=pictures)
+    engine = read_manifest(path).engine
+    assert engine is not None and engine.flavour == "aotinductor-cuda"
+    assert engine.compute_capabilities == ("{}.{}".format(*torch.cuda.get_device_capability()),)
+    scorer = Scorer.open(path)
+    found = pictures_in(pictures, Limits(), print)
+    images = list(found.images())
+    reference = reference_scores(model, found.views)
+    bound = BOUND_MAX_ABS[precision] * model.score_scale.range
+    for _ in range(3):
+        for batch in (1, 2, 6):  # a graph holds memory of its own for each
+            assert np.abs(scorer.score(images[:batch]) - reference[:batch]).max() <= bound
+    # Other pictures through the same recording.
+    assert np.abs(scorer.score(images[::-1]) - reference[::-1]).max() <= bound
+    with pytest.raises(BackendError, match="device 'cpu' cannot run pt2 artifacts; choose one of: auto, cuda"):
+        Scorer.open(path, device="cpu")
