@@ -192,12 +192,12 @@ def _list_targets() -> None:
 def _print_report(manifest: "Manifest", output: Path) -> None:
     scale = manifest.score_scale
     lines = [f"{output}  {output.stat().st_size / 1e6:.1f} MB, {manifest.precision}, input {manifest.input}"]
-    not_run = manifest.parity_graph != "this artifact"
-    if not_run and (engine := manifest.engine):
+    of_graph = manifest.parity_graph != "this artifact"
+    if of_graph and (engine := manifest.engine):
         gpus = ", ".join(engine.compute_capabilities)
         lines.append(f"  {engine.flavour} {engine.version} for compute capability {gpus}")
     for row in manifest.parity:
-        what = f"{row.backend} on the ONNX graph it was compiled from," if not_run else row.backend
+        what = f"{row.backend} on the ONNX graph it was compiled from," if of_graph else row.backend
         lines += [
             f"  {what} against PyTorch fp32 on {row.images} pictures, scores on {scale.minimum:g}..{scale.maximum:g}",
             f"  largest difference  {row.max_abs:.2e}  (bound {row.bound_max_abs:.0e})",

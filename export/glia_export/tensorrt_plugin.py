@@ -29,8 +29,9 @@ from glia.ops.fragment_sample_triton import fragment_source
 from glia_export.engine_options import Shape
 from glia_export.fragment_sample_onnx import FUNCTION_DOMAIN, FUNCTION_NAME
 from glia_export.parity import Say
-from glia_export.tensorrt_export import CLASSIC, Compiler, Progress, build_engine
+from glia_export.tensorrt_export import Compiler, Progress, build_engine
 from glia_runtime.backends.base import first_line
+from glia_runtime.backends.engines import CLASSIC
 
 PLUGIN_ID = f"{FUNCTION_DOMAIN}::{FUNCTION_NAME}"
 _BLOCK = 1024

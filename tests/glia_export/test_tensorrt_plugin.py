@@ -138,7 +138,8 @@ def test_the_registration(capability: str) -> None:
 
 
 def test_without_classic_tensorrt_the_body_is_taken(exported: Exported, tmp_path: Path) -> None:
-    from glia_export.tensorrt_export import RTX, Compiler
+    from glia_export.tensorrt_export import Compiler
+    from glia_runtime.backends.engines import RTX
 
     model = onnx.load(exported("onnx", "image", "fp32"))
     said: list[str] = []

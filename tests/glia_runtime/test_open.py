@@ -82,7 +82,7 @@ def test_a_graph_of_another_kind_than_its_manifest(copy: tuple[Path, Manifest]) 
 
 
 def test_targets_and_devices(copy: tuple[Path, Manifest]) -> None:
-    path, manifest = copy
+    path, _ = copy
     assert Scorer.open(path, device="cpu").choice == (
         "onnxruntime on cpu: the first backend for onnx that can run here"
     )
