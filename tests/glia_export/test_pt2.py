@@ -76,7 +76,9 @@ def test_a_damaged_package_is_one_line(exported: Exported, tmp_path: Path) -> No
     for name, damaged in {"short": content[: len(content) // 2], "text": b"not a package", "empty": b""}.items():
         path = tmp_path / f"{name}.pt2"
         path.write_bytes(damaged)
-        write_manifest(replace(read_manifest(whole), artifact_sha256=sha256_file(path)), path)
+        write_manifest(
+            replace(read_manifest(whole), artifact_sha256=sha256_file(path), artifact_bytes=len(damaged)), path
+        )
         with pytest.raises(ArtifactError, match=rf"{name}.pt2: aotinductor cannot load it \(.*\); export it again"):
             Scorer.open(path)
 
