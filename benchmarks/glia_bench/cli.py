@@ -62,7 +62,7 @@ def latency(
     max_batch: Annotated[int, typer.Option(min=1, help="Server, Offline: most pictures in one run of the graph.")] = 8,
     target_ms: Annotated[
         float | None,
-        typer.Option(help="Server: bound on the 99th percentile. Default: three times SingleStream's median."),
+        typer.Option(help="Server: bound on the 99th percentile. Default: four times SingleStream's median."),
     ] = None,
     backend: Backends = None,
     device: Device = "auto",
