@@ -3,7 +3,7 @@
 # What torch.ops, kernels and sessions return is Any to mypy.
 # mypy: disable-error-code="import-untyped,no-any-return"
 
-import importlib.util
+import importlib
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -49,23 +49,23 @@ needs_gpu = (
 
 
 @lru_cache
-def interpreted_kernels() -> ModuleType:
-    """Load a private copy of the Triton module whose kernels run on the CPU, in Triton's interpreter.
+def interpreted_kernels(name: str = "glia.ops.fragment_sample_triton") -> ModuleType:
+    """Load a private copy of a Triton module whose kernels run on the CPU, in Triton's interpreter.
 
     `triton.jit` asks for TRITON_INTERPRET when it decorates, so the variable is needed only while the copy
-    loads, and the real module, compiled, can be tested in the same process.
+    loads, and the real module, compiled, can be tested in the same process. What the module imports from a sibling
+    is then a copy too.
     """
     pytest.importorskip("triton")
-    real = importlib.util.find_spec("glia.ops.fragment_sample_triton")
-    assert real is not None and real.origin is not None
-    spec = importlib.util.spec_from_file_location("glia_ops_fragment_sample_interpreted", real.origin)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # where inspect finds the source that Triton rewrites
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRITON_INTERPRET", "1")
-        spec.loader.exec_module(module)
-    return module
+        for sibling in ("fragment_sample_triton", "views_triton"):
+            patch.setattr(glia.ops, sibling, None, raising=False)
+            patch.setitem(sys.modules, f"glia.ops.{sibling}", None)
+            del sys.modules[f"glia.ops.{sibling}"]
+        patch.setitem(sys.modules, name, None)
+        del sys.modules[name]
+        return importlib.import_module(name)
 
 
 def pad(images: Sequence[Image]) -> tuple[Tensor, Tensor]:

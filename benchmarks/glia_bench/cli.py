@@ -7,7 +7,7 @@ import typer
 
 from glia_bench.comparisons_cli import compare, parity, peers
 from glia_bench.options import (
-    BUNDLED,
+    Backends,
     Csv,
     Debug,
     Device,
@@ -62,8 +62,9 @@ def latency(
     max_batch: Annotated[int, typer.Option(min=1, help="Server, Offline: most pictures in one run of the graph.")] = 8,
     target_ms: Annotated[
         float | None,
-        typer.Option(help="Server: bound on the 99th percentile. Default: three times SingleStream's median."),
+        typer.Option(help="Server: bound on the 99th percentile. Default: four times SingleStream's median."),
     ] = None,
+    backend: Backends = None,
     device: Device = "auto",
     quick: Quick = False,
     output: Output = None,
@@ -84,16 +85,16 @@ def latency(
     glia-bench latency --model model.onnx --scenario Server --target-ms 50
     """  # noqa: D301 (click takes a real backspace for: do not rewrap)
     with measuring(debug, ("mlperf_loadgen", "mlcommons-loadgen")):
-        models = model or [BUNDLED]
         from glia_bench.latency import FULL, QUICK, SCENARIOS, measure_latency
         from glia_bench.measure import photographs, progress
-        from glia_bench.subjects import open_subjects
+        from glia_bench.subjects import expand, open_subjects
 
         wanted = [name for name in SCENARIOS if scenario is None or Scenario(name) in scenario]
-        subjects, refusals = open_subjects(models, device)
+        specs = expand(model, backend, device)
+        subjects, refusals = open_subjects(specs)
         with photographs(images, say) as paths:
             settings = {
-                "models": models,
+                "models": [str(spec) for spec in specs],
                 "images": pictures(images, paths),
                 "scenarios": wanted,
                 "max_batch": max_batch,
@@ -127,6 +128,7 @@ def throughput(
     cores: Annotated[
         list[int] | None, typer.Option(min=1, help="Cores to run on; may be repeated. Default: 1, 2, 4, ... all.")
     ] = None,
+    backend: Backends = None,
     device: Device = "auto",
     quick: Quick = False,
     output: Output = None,
@@ -145,18 +147,19 @@ def throughput(
     glia-bench throughput --model image.onnx --model views.onnx --batch 1 --batch 8 --html throughput.html
     """  # noqa: D301 (click takes a real backspace for: do not rewrap)
     with measuring(debug, ("torch", "torch")):
-        models = model or [BUNDLED]
         from glia_bench.measure import photographs, progress
         from glia_bench.roofline import measure_ceilings
+        from glia_bench.subjects import expand
         from glia_bench.throughput import FULL, QUICK, measure_throughput
         from glia_runtime.backends.base import usable_cpus
 
+        specs = expand(model, backend, device)
         here = usable_cpus()
         batches = batch or ([1, 8] if quick else [1, 2, 4, 8, 16, 32])
         counts = sorted({min(here, count) for count in cores or ([here] if quick else [1, 2, 4, 8, 16, here])})
         with photographs(images, say, most=max(batches)) as paths:
             settings = {
-                "models": models,
+                "models": [str(spec) for spec in specs],
                 "images": pictures(images, paths),
                 "batches": batches,
                 "cores": counts,
@@ -164,11 +167,11 @@ def throughput(
             }
             with (
                 recorded("throughput", settings, output, csv, html) as recorder,
-                progress(len(models) * len(batches) * len(counts)) as step,
+                progress(len(specs) * len(batches) * len(counts)) as step,
             ):
                 ceilings = measure_ceilings(recorder, quick=quick)
                 effort = QUICK if quick else FULL
-                measure_throughput(recorder, models, paths, batches, counts, device, effort, ceilings, step)
+                measure_throughput(recorder, specs, paths, batches, counts, effort, ceilings, step)
 
 
 @app.command()
@@ -193,6 +196,7 @@ def stages(
     model: Models = None,
     images: Images = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures in one run of the graph.")] = 8,
+    backend: Backends = None,
     device: Device = "auto",
     quick: Quick = False,
     output: Output = None,
@@ -209,14 +213,19 @@ def stages(
     glia-bench stages --images photos --html stages.html
     """  # noqa: D301 (click takes a real backspace for: do not rewrap)
     with measuring(debug):
-        models = model or [BUNDLED]
         from glia_bench.measure import MOST_PHOTOGRAPHS, photographs, progress
         from glia_bench.stages import measure_stages
-        from glia_bench.subjects import open_subjects
+        from glia_bench.subjects import expand, open_subjects
 
-        subjects, refusals = open_subjects(models, device)
+        specs = expand(model, backend, device)
+        subjects, refusals = open_subjects(specs)
         with photographs(images, say, most=8 if quick else MOST_PHOTOGRAPHS) as paths:
-            settings = {"models": models, "images": pictures(images, paths), "batch_size": batch_size, "quick": quick}
+            settings = {
+                "models": [str(spec) for spec in specs],
+                "images": pictures(images, paths),
+                "batch_size": batch_size,
+                "quick": quick,
+            }
             with recorded("stages", settings, output, csv, html, refusals) as recorder, progress() as step:
                 for subject in subjects:
                     measure_stages(recorder, subject, paths, batch_size=batch_size, step=step)
@@ -226,6 +235,7 @@ def stages(
 def roofline(
     model: Models = None,
     images: Images = None,
+    backend: Backends = None,
     device: Device = "auto",
     quick: Quick = False,
     output: Output = None,
@@ -242,15 +252,15 @@ def roofline(
     glia-bench roofline --model model.onnx --model model.pt --html roofline.html
     """  # noqa: D301 (click takes a real backspace for: do not rewrap)
     with measuring(debug, ("torch", "torch")):
-        models = model or [BUNDLED]
         from glia_bench.measure import photographs, progress
         from glia_bench.roofline import measure_ceilings, measure_roofline
-        from glia_bench.subjects import open_subjects
+        from glia_bench.subjects import expand, open_subjects
         from glia_bench.throughput import batch_of
 
-        subjects, refusals = open_subjects(models, device)
+        specs = expand(model, backend, device)
+        subjects, refusals = open_subjects(specs)
         with photographs(images, say, most=8) as paths:
-            settings = {"models": models, "images": pictures(images, paths), "quick": quick}
+            settings = {"models": [str(spec) for spec in specs], "images": pictures(images, paths), "quick": quick}
             with recorded("roofline", settings, output, csv, html, refusals) as recorder, progress() as step:
                 step("this machine")
                 ceilings = measure_ceilings(recorder, quick=quick)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from glia_bench.options import (
-    BUNDLED,
+    Backends,
     Csv,
     Debug,
     Device,
@@ -39,6 +39,7 @@ def parity(
     min_srcc: Annotated[
         float | None, typer.Option(help="Bound on SRCC. Default: 0.999 where the scores spread enough to be ranked.")
     ] = None,
+    backend: Backends = None,
     device: Device = "auto",
     output: Output = None,
     csv: Csv = None,
@@ -57,12 +58,13 @@ def parity(
     with measuring(debug, ("torch", "torch"), ("scipy", "scipy")):
         from glia_bench.measure import progress
         from glia_bench.parity import measure_parity
-        from glia_bench.subjects import open_subjects
+        from glia_bench.subjects import expand, open_subjects
 
-        subjects, refusals = open_subjects(models, device)
+        specs = expand(models, backend, device)
+        subjects, refusals = open_subjects(specs)
         settings = {
             "reference": reference.name,
-            "models": models,
+            "models": [str(spec) for spec in specs],
             "images": images.name,
             "max_difference": max_difference,
             "min_srcc": min_srcc,
@@ -127,6 +129,7 @@ def peers(
         typer.Option(help="By IQA-PyTorch's name; may be repeated. Default: all, with --quick topiq_nr and musiq."),
     ] = None,
     with_peers: Annotated[bool, typer.Option("--peers/--no-peers", help="Whether to run IQA-PyTorch at all.")] = True,
+    backend: Backends = None,
     device: Device = "auto",
     quick: Quick = False,
     output: Output = None,
@@ -146,21 +149,22 @@ def peers(
     glia-bench peers --model model.onnx --model model.pt --images photos -o peers.json
     """  # noqa: D301 (click takes a real backspace for: do not rewrap)
     with measuring(debug, ("torch", "torch")):
-        models = model or [BUNDLED]
         from glia_bench.measure import photographs, progress
         from glia_bench.peers import FULL, PEERS, QUICK, measure_peers
+        from glia_bench.subjects import expand
 
         if unknown := sorted(set(peer or ()) - {known.metric for known in PEERS}):
             raise UsageError(f"no peer is called {unknown[0]!r}; known: {', '.join(known.metric for known in PEERS)}")
         chosen = [known for known in PEERS if (known.metric in peer if peer else known.quick or not quick)]
         chosen = chosen if with_peers else []
+        specs = expand(model, backend, device)
         effort = QUICK if quick else FULL
         with photographs(images, say, most=effort.files) as paths:
-            settings = {"models": models, "images": pictures(images, paths), "quick": quick}
+            settings = {"models": [str(spec) for spec in specs], "images": pictures(images, paths), "quick": quick}
             with (
                 recorded("peers", settings, output, csv, html) as recorder,
-                progress(len(models) + 1 + len(chosen)) as step,
+                progress(len(specs) + 1 + len(chosen)) as step,
             ):
                 if left_out := [known.name for known in PEERS if with_peers and known not in chosen]:
                     recorder.note(f"left out: {', '.join(left_out)}")
-                measure_peers(recorder, models, chosen, paths, device, effort, pretrained=not quick, step=step)
+                measure_peers(recorder, specs, chosen, paths, effort, pretrained=not quick, step=step)

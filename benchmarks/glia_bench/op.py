@@ -87,8 +87,8 @@ def _fragment_forms(image: Image) -> dict[str, Form]:
 def _view_forms(image: Image) -> dict[str, Form]:
     import torch
 
+    from glia.ops.resize import bicubic_resize
     from glia_export.graphs import gather_fragments
-    from glia_export.resize import bicubic_resize
 
     images, sizes, spec = torch.from_numpy(image)[None], torch.tensor([image.shape[:2]]), FragmentSpec()
     return {

@@ -25,7 +25,16 @@ Models = Annotated[
         "--model", help="Artifact, checkpoint (runs in eager PyTorch) or 'bundled', the default. May be repeated."
     ),
 ]
-Device = Annotated[str, typer.Option(help="auto or cpu.")]
+ALL_BACKENDS = "all"
+Backends = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--backend",
+        help="As in glia-infer: auto (the default), openvino:bf16, onnxruntime, ...; or all that can run here. May be "
+        "repeated.",
+    ),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Images = Annotated[
     Path | None, typer.Option(help="Folder of photographs, 64 at most. Default: five built-in pictures.")
 ]

@@ -60,7 +60,7 @@ def measure_parity(
         step(subject.name)
         scale = model.score_scale.range
         scores = _scores(subject, pictures)
-        row = compare(subject.backend.name, subject.manifest.precision, scores, expected, scale)
+        row = compare(subject.backend.name, subject.backend.precision, scores, expected, scale)
         facts = {**subject.facts(), **_facts(row, max_difference, min_srcc, scale)}
         facts["krcc"] = krcc(scores, expected) if row.srcc is not None else None
         # JSON has no word for what is not a number; `compare` has put the largest difference at the end of the scale.

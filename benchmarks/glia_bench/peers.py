@@ -21,7 +21,7 @@ from glia_bench.measure import Say, in_fresh_process, peak_memory_bytes, seconds
 from glia_bench.recording import Recorder
 from glia_bench.results import Measurement
 from glia_bench.roofline import model_cost
-from glia_bench.subjects import open_subject
+from glia_bench.subjects import Spec, open_subject
 from glia_runtime.backends.base import first_line, usable_cpus
 from glia_runtime.decode import decode
 from glia_runtime.errors import BackendError, GliaError
@@ -82,10 +82,9 @@ class Figures:
 
 def measure_peers(
     recorder: Recorder,
-    models: Sequence[str],
+    specs: Sequence[Spec],
     peers: Sequence[Peer],
     paths: Sequence[Path],
-    device: str,
     effort: Effort,
     *,
     pretrained: bool,
@@ -97,10 +96,10 @@ def measure_peers(
         BackendError: the peers' environment cannot be prepared.
     """
     files = list(paths[: effort.files])
-    for model in models:
-        step(model)
+    for spec in specs:
+        step(spec.model)
         try:
-            name, figures = in_fresh_process(measure_model, model, device, files, effort)
+            name, figures = in_fresh_process(measure_model, spec, files, effort)
         except GliaError as error:
             recorder.note(f"left out: {error}")
             continue
@@ -119,9 +118,9 @@ def measure_peers(
         _add(recorder, f"{peer.name} (IQA-PyTorch)", figures)
 
 
-def measure_model(model: str, device: str, paths: list[Path], effort: Effort) -> tuple[str, Figures]:
+def measure_model(spec: Spec, paths: list[Path], effort: Effort) -> tuple[str, Figures]:
     """Runs in a process of its own: the name, and what was measured."""
-    subject = open_subject(model, device)
+    subject = open_subject(spec)
     inputs = subject.collate([subject.prepare(decode(paths[0]))])
     single = timed(lambda: subject.run(inputs), warm_up=1, repeats=effort.repeats)
     scorer = subject.scorer()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from importlib import import_module
@@ -17,6 +18,14 @@ from pathlib import Path
 from typing import Any
 
 MARK = "glia-bench: "
+
+CLIPS = {
+    "ViT-B/32": (512, 224, 12, 768, 32, 77, 49408, 512, 8, 12),
+    "RN50": (1024, 224, (3, 4, 6, 3), 64, None, 77, 49408, 512, 8, 12),
+}
+"""The shapes of CLIP (Radford et al., 2021, tables 19 and 20) in the order that IQA-PyTorch's class takes them; its own
+loader reads them off a file of weights.
+"""
 
 
 def main(order: dict[str, Any]) -> dict[str, Any]:
@@ -47,7 +56,7 @@ def main(order: dict[str, Any]) -> dict[str, Any]:
         "files": files,
         "memory_bytes": peak_memory_bytes(),
         "gpu_memory_bytes": torch.cuda.max_memory_allocated() if device == "cuda" else None,
-        "parameters": sum(parameter.numel() for parameter in metric.net.parameters()),
+        "parameters": parameters(metric.net),
         "weights": weights,
         "device": device,
         "versions": {name: import_module("importlib.metadata").version(name) for name in ("pyiqa", "torch", "timm")},
@@ -69,7 +78,7 @@ def load(name: str, device: str, weights: str) -> tuple[Any, str]:
             return pyiqa.create_metric(name, device=device), "pretrained"
         except Exception as error:  # no network, a moved file, a changed hub: each library has its own
             reason = type(error).__name__
-    with no_downloads():
+    with no_downloads(), random_clip():
         return pyiqa.create_metric(name, device=device, pretrained=False), f"random ({reason})"
 
 
@@ -77,8 +86,7 @@ def load(name: str, device: str, weights: str) -> tuple[Any, str]:
 def no_downloads() -> Iterator[None]:
     """Let the parts that a metric is built from make random weights instead of fetching theirs."""
     timm: Any = import_module("timm")
-    torch: Any = import_module("torch")
-    create, fetch = timm.create_model, torch.hub.load_state_dict_from_url
+    create = timm.create_model
 
     def bare(*arguments: Any, **options: Any) -> Any:
         return create(*arguments, **{**options, "pretrained": False})
@@ -88,7 +96,43 @@ def no_downloads() -> Iterator[None]:
         yield
     finally:
         timm.create_model = create
-        torch.hub.load_state_dict_from_url = fetch
+
+
+@contextlib.contextmanager
+def random_clip() -> Iterator[None]:
+    """Let LIQE and CLIP-IQA+ build CLIP with random weights.
+
+    LIQE keeps its text features in the user's cache; made of random weights they would spoil it for good, so that they
+    go to a folder that is removed.
+    """
+    torch: Any = import_module("torch")
+    model: Any = import_module("pyiqa.archs.clip_model")
+    users: list[Any] = [import_module(f"pyiqa.archs.{name}_arch") for name in ("liqe", "clipiqa")]
+    loads, cache = [user.load for user in users], users[0].DEFAULT_CACHE_DIR
+
+    def load(name: str, device: str) -> Any:
+        torch.manual_seed(0)
+        return model.CLIP(*CLIPS[name]).eval().to(device)
+
+    with tempfile.TemporaryDirectory(prefix="glia-bench-") as folder:
+        users[0].DEFAULT_CACHE_DIR = folder
+        for user in users:
+            user.load = load
+        try:
+            yield
+        finally:
+            users[0].DEFAULT_CACHE_DIR = cache
+            for user, original in zip(users, loads, strict=True):
+                user.load = original
+
+
+def parameters(net: Any) -> int:
+    """Number of parameters, those included that CLIP-IQA+ hides in a list from its own module."""
+    torch: Any = import_module("torch")
+    hidden = [part for value in vars(net).values() if isinstance(value, list) for part in value]
+    modules = [net, *(part for part in hidden if isinstance(part, torch.nn.Module))]
+    found = {id(tensor): tensor.numel() for module in modules for tensor in module.parameters()}
+    return sum(found.values())
 
 
 def picture(path: str) -> Any:

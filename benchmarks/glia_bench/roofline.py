@@ -94,7 +94,7 @@ def limit_facts(subject: Subject, inputs: Inputs, ceilings: Ceilings) -> dict[st
     if cost is None:
         return {}
     batch = len(next(iter(inputs.values())))
-    arithmetic, peak = ceilings.peak(ARITHMETIC[subject.manifest.precision])
+    arithmetic, peak = ceilings.peak(ARITHMETIC[subject.backend.precision])
     moved = subject.backend.artifact.stat().st_size / batch + sum(array.nbytes for array in inputs.values()) / batch
     return {
         "flops": cost.flops,

@@ -5,6 +5,7 @@ The one place where glia-bench opens something of the runtime.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from glia_bench.options import BUNDLED
-from glia_runtime.backends import open_backend
-from glia_runtime.backends.base import Backend, usable_cpus
+from glia_bench.options import ALL_BACKENDS, BUNDLED
+from glia_runtime.backends import choices, open_backend
+from glia_runtime.backends.base import Backend
 from glia_runtime.decode import decode
 from glia_runtime.errors import GliaError, UsageError
 from glia_runtime.fragments import Image
@@ -44,7 +45,7 @@ class EagerBackend(Backend):
 
         from glia.models import load_checkpoint
 
-        torch.set_num_threads(usable_cpus())
+        torch.set_num_threads(self.threads)
         self._model: Any = load_checkpoint(self.artifact).to(self.device)
 
     def _run(self, inputs: Inputs) -> npt.NDArray[Any]:
@@ -54,6 +55,29 @@ class EagerBackend(Backend):
             views = (torch.from_numpy(inputs[name]).to(self.device) for name in INPUT_NAMES["views"])
             scores: npt.NDArray[Any] = self._model(*views).float().cpu().numpy()
         return scores
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What to open: "bundled", an artifact or a checkpoint, where, and in which backend (`BackendInfo.title`)."""
+
+    model: str
+    device: str = "auto"
+    backend: str = "auto"
+
+    def __str__(self) -> str:
+        """For a result's settings."""
+        return f"{self.path.name} in {'pytorch' if self.is_checkpoint else self.backend}"
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return BUNDLED_MODEL if self.model == BUNDLED else Path(self.model)
+
+    @property
+    def is_checkpoint(self) -> bool:
+        """Whether PyTorch runs it, and no backend of the runtime."""
+        return self.path.suffix in _CHECKPOINTS and not manifest_path(self.path).exists()
 
 
 @dataclass(frozen=True)
@@ -82,6 +106,7 @@ class Subject:
             "device": self.backend.device,
             "target": self.manifest.target if not isinstance(self.backend, EagerBackend) else "checkpoint",
             "precision": self.manifest.precision,
+            "computes_in": self.backend.precision,
             "input": self.manifest.input,
         }
 
@@ -106,23 +131,54 @@ class Subject:
         return Scorer(self.backend)
 
 
-def open_subject(model: str, device: str = "auto") -> Subject:
-    """Open `model`: "bundled", an artifact beside its manifest, or a checkpoint.
+def expand(models: Sequence[str] | None, backends: Sequence[str] | None, device: str) -> list[Spec]:
+    """Every model (by default the bundled one) in every backend (by default the one that `auto` picks).
+
+    "all" stands for the backends that can run a model here; a checkpoint has but one.
+    """
+    specs: dict[Spec, None] = {}
+    for model in models or [BUNDLED]:
+        for backend in backends or ["auto"]:
+            spec = Spec(model, device, backend)
+            if spec.is_checkpoint:
+                specs[Spec(model, device)] = None
+            elif backend == ALL_BACKENDS:
+                specs |= dict.fromkeys(_all(spec))
+            else:
+                specs[spec] = None
+    return list(specs)
+
+
+def _all(spec: Spec) -> list[Spec]:
+    try:
+        ways = choices(spec.path, read_manifest(spec.path), spec.device)
+    except GliaError:  # said when it is opened
+        return [Spec(spec.model, spec.device)]
+    return [Spec(spec.model, way.device, way.info.title) for way in ways if way.obstacle(spec.path) is None]
+
+
+def open_subject(spec: Spec) -> Subject:
+    """Open what `spec` says.
 
     Raises:
         GliaError: as `Scorer.open` and `load_checkpoint`; the file and why it cannot run here.
     """
-    path = BUNDLED_MODEL if model == BUNDLED else Path(model)
-    if path.suffix in _CHECKPOINTS and not manifest_path(path).exists():
-        backend: Backend = _open_checkpoint(path, device)
+    path = spec.path
+    if spec.is_checkpoint:
+        backend: Backend = _open_checkpoint(path, spec.device)
     else:
         manifest = read_manifest(path)
         verify_artifact(path, manifest)
-        backend, _ = open_backend(path, manifest, device)
-    return Subject(f"{path.name} ({backend.name})", backend)
+        backend, _ = open_backend(
+            path, manifest, spec.device, spec.backend, prove=lambda loaded: Scorer(loaded).self_test()
+        )
+    title = backend.name
+    if backend.precision != backend.manifest.precision:
+        title += f":{backend.precision}"
+    return Subject(f"{path.name} ({title})", backend)
 
 
-def open_subjects(models: list[str], device: str) -> tuple[list[Subject], list[str]]:
+def open_subjects(specs: Sequence[Spec]) -> tuple[list[Subject], list[str]]:
     """Open each that can run here; also return one line for each that cannot.
 
     Raises:
@@ -130,9 +186,9 @@ def open_subjects(models: list[str], device: str) -> tuple[list[Subject], list[s
     """
     subjects: list[Subject] = []
     refusals: list[GliaError] = []
-    for model in models:
+    for spec in specs:
         try:
-            subjects.append(open_subject(model, device))
+            subjects.append(open_subject(spec))
         except GliaError as error:
             refusals.append(error)
     if not subjects:

@@ -13,7 +13,7 @@ from glia_bench.measure import in_fresh_process, peak_memory_bytes, timed
 from glia_bench.recording import Recorder
 from glia_bench.results import Measurement
 from glia_bench.roofline import Ceilings, limit_facts
-from glia_bench.subjects import Subject, open_subject
+from glia_bench.subjects import Spec, Subject, open_subject
 from glia_runtime.decode import decode
 from glia_runtime.errors import GliaError
 from glia_runtime.inputs import Inputs
@@ -36,8 +36,7 @@ FULL, QUICK = Effort(20, 5.0), Effort(5, 0.3)
 class Setting:
     """One point of the sweep, measured in a process of its own."""
 
-    model: str
-    device: str
+    spec: Spec
     batch: int
     cores: int
 
@@ -54,11 +53,10 @@ class Point:
 
 def measure_throughput(
     recorder: Recorder,
-    models: Sequence[str],
+    specs: Sequence[Spec],
     paths: Sequence[Path],
     batches: Sequence[int],
     cores: Sequence[int],
-    device: str,
     effort: Effort,
     ceilings: Ceilings,
     step: Callable[[str], None],
@@ -69,30 +67,30 @@ def measure_throughput(
         GliaError: none of the models can be opened.
     """
     failures: list[GliaError] = []
-    for model in models:
+    for spec in specs:
         try:
-            subject = open_subject(model, device)
+            subject = open_subject(spec)
         except GliaError as error:
             failures.append(error)
             recorder.note(f"left out: {error}")
             continue
         for count, batch in product(cores, batches):
             step(f"{subject.name}: batch {batch}, {count} cores")
-            setting = Setting(model, device, batch, count)
+            setting = Setting(spec, batch, count)
             try:
                 point = in_fresh_process(measure_setting, setting, list(paths), effort, cores=count)
             except GliaError as error:
                 recorder.note(f"{subject.name}, batch {batch}, {count} cores: {error}")
                 continue
             _add(recorder, subject, setting, point, limit_facts(subject, batch_of(subject, paths, batch), ceilings))
-    if len(failures) == len(models):
+    if len(failures) == len(specs):
         raise failures[0]
 
 
 def measure_setting(setting: Setting, paths: Sequence[Path], effort: Effort) -> Point:
     """Runs in the process that is measured."""
     before = nvidia.memory_bytes()
-    subject = open_subject(setting.model, setting.device)
+    subject = open_subject(setting.spec)
     inputs = batch_of(subject, paths, setting.batch)
     timed(lambda: subject.run(inputs), warm_up=WARM_UP, repeats=1)
     taken = joules()

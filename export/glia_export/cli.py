@@ -37,6 +37,13 @@ class Precision(str, Enum):
     fp16_weights = "fp16-weights"
 
 
+class Device(str, Enum):
+    """What a package is compiled for."""
+
+    cpu = "cpu"
+    cuda = "cuda"
+
+
 class Input(str, Enum):
     """What the artifact is fed with."""
 
@@ -71,6 +78,9 @@ def export(
         Path | None,
         typer.Option("--output", "-o", help="The artifact; its manifest goes to OUTPUT.json. Default: MODEL's name."),
     ] = None,
+    device: Annotated[
+        Device, typer.Option(help="Packages (pt2): compile for this machine's CPU family, or for its GPU.")
+    ] = Device.cpu,
     images: Annotated[
         Path | None,
         typer.Option(help="Folder of pictures to compare scores on, 200 at most. Default: a built-in set."),
@@ -94,6 +104,10 @@ def export(
         typer.Option(help="Engines with --input image: longest side of a picture in pixels. Default: 4096."),
     ] = None,
     maps: Annotated[bool, typer.Option("--maps", help="ONNX: add an output that says where the model looked.")] = False,
+    plugin: Annotated[
+        bool,
+        typer.Option("--plugin", help="Classic TensorRT: sample fragments by a kernel of ours, not tried by us yet."),
+    ] = False,
     list_: Annotated[
         bool, typer.Option("--list", help="Show the targets, and why one cannot be made here; then exit.")
     ] = False,
@@ -118,6 +132,7 @@ def export(
     glia-export model.pt --to onnx --precision fp16           half the size, for GPUs
     glia-export model.pt --to torchscript                     model.ts
     glia-export model.pt --to trt-rtx --precision fp16        model.rtx, an engine for RTX GPUs
+    glia-export model.pt --to pt2                             model.pt2, compiled by PyTorch for CPUs
 
     Steps and errors go to standard error, the parity report to standard output. Exit status: 0 exported, 2 nothing
     was written.
@@ -129,15 +144,13 @@ def export(
         if checkpoint is None or to is None:
             missing = "MODEL" if checkpoint is None else "--to"
             raise UsageError(f"{missing} is missing; for example: glia-export model.pt --to onnx (see --help)")
-        from glia_export.targets import target_info
-
-        # Asked here as well, so that the answer does not wait for torch to load.
-        if not (info := target_info(to.value)).built:
-            raise UsageError(f"--to {to.value} is {info.unavailable}; see glia-export --list")
         from glia_export.engine_options import EngineOptions
         from glia_export.exporter import export_checkpoint
+        from glia_export.targets import target_info
 
-        options = EngineOptions(tuple(compute_capability or ()), min_batch, opt_batch, max_batch, max_size)
+        info = target_info(to.value)
+
+        options = EngineOptions(tuple(compute_capability or ()), min_batch, opt_batch, max_batch, max_size, plugin)
         with _progress() as progress:
             manifest = export_checkpoint(
                 checkpoint,
@@ -146,6 +159,7 @@ def export(
                 precision=precision.value,
                 input=input_.value,
                 images=images,
+                device=device.value,
                 engine=None if options == EngineOptions() else options,
                 maps=maps,
                 say=lambda line: say("glia-export", line),
@@ -181,11 +195,12 @@ def _list_targets() -> None:
 def _print_report(manifest: "Manifest", output: Path) -> None:
     scale = manifest.score_scale
     lines = [f"{output}  {output.stat().st_size / 1e6:.1f} MB, {manifest.precision}, input {manifest.input}"]
-    if engine := manifest.engine:
+    of_graph = manifest.parity_graph != "this artifact"
+    if of_graph and (engine := manifest.engine):
         gpus = ", ".join(engine.compute_capabilities)
         lines.append(f"  {engine.flavour} {engine.version} for compute capability {gpus}")
     rows = manifest.parity
-    what = "the ONNX graph it was compiled from" if manifest.engine else "it"
+    what = "the ONNX graph it was compiled from" if of_graph else "it"
     lines += [
         f"  {what} against PyTorch fp32 on {rows[0].images} pictures, scores on {scale.minimum:g}..{scale.maximum:g}:",
         "",

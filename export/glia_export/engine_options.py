@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from glia_export.resize import LONGEST_SIDE
+from glia.ops.resize import LONGEST_SIDE
 from glia_runtime.errors import UsageError
 from glia_runtime.fragments import FragmentSpec
 from glia_runtime.inputs import INPUT_NAMES
@@ -35,6 +35,7 @@ class EngineOptions:
             GPU, and where there is none 8.9.
         min_batch, opt_batch, max_batch: pictures in one run: the fewest, those it is tuned for, the most.
         max_size: longest side of a picture in pixels; for the "image" input only.
+        plugin: sample fragments by `glia_export.tensorrt_plugin`, where classic TensorRT builds.
     """
 
     compute_capabilities: tuple[str, ...] = ()
@@ -42,6 +43,7 @@ class EngineOptions:
     opt_batch: int | None = None
     max_batch: int | None = None
     max_size: int | None = None
+    plugin: bool = False
 
     def __post_init__(self) -> None:
         """Accept any sequence of compute capabilities."""

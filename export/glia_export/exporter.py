@@ -1,36 +1,38 @@
 """From a checkpoint to a verified artifact with its manifest."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from glia.models import QualityModel, load_checkpoint
+from glia.ops.resize import LONGEST_SIDE
 from glia_export.artifact_pair import write_pair
-from glia_export.engine_options import EngineOptions, Profile, profile_of
+from glia_export.engine_options import EngineOptions, Profile, Shape, profile_of
 from glia_export.parity import (
-    BOUND_MAP,
     BOUNDS,
     ParitySet,
     Say,
     Scores,
     built_in_pictures,
+    check_maps,
     compare,
     describe,
-    map_difference,
     pictures_in,
     reference_maps,
     reference_scores,
 )
-from glia_export.resize import LONGEST_SIDE
+from glia_export.pt2_export import Device, PackageTarget, package_target, save_pt2
 from glia_export.targets import TARGETS, TargetInfo, target_info
 from glia_export.tensorrt_export import Compiler, Progress, build_engine, choose_compiler
-from glia_runtime.backends import Choice, choices
+from glia_runtime.backends import Choice, choices, is_installed
 from glia_runtime.backends.engines import check_engine, this_machine
 from glia_runtime.errors import ArtifactError, BackendError, GliaError, UsageError
 from glia_runtime.manifest import (
@@ -48,6 +50,9 @@ from glia_runtime.probe import probe_images
 from glia_runtime.scorer import Scorer
 from glia_runtime.views import sample_views
 
+if TYPE_CHECKING:
+    import onnx
+
 
 def export_checkpoint(
     checkpoint: str | Path,
@@ -59,6 +64,7 @@ def export_checkpoint(
     images: str | Path | None = None,
     engine: EngineOptions | None = None,
     maps: bool = False,
+    device: Device = "cpu",
     say: Say = lambda line: None,
     progress: Progress = lambda phase, done, total: None,
 ) -> Manifest:
@@ -66,14 +72,16 @@ def export_checkpoint(
 
     Args:
         checkpoint: made by glia-train or `glia.models.save_checkpoint`.
-        target: "onnx", "torchscript", "trt" or "trt-rtx".
+        target: "onnx", "torchscript", "trt", "trt-rtx" or "pt2".
         output: the artifact; by default the checkpoint's name with the target's suffix, in the working directory.
-        precision: "fp32", or for ONNX "fp16" or "fp16-weights", for engines "fp16" or "bf16", see docs/export.md.
+        precision: "fp32", or for ONNX "fp16" or "fp16-weights", for engines "fp16" or "bf16", for "pt2" on a
+            GPU "fp16", see docs/export.md.
         input: "image" or "views", see docs/export.md.
         images: a folder of pictures for the parity report, of which `parity.MOST_PICTURES` are taken; by default a
             built-in set.
         engine: what an engine is built for; for "trt" and "trt-rtx" only.
         maps: add a second output, ``map``, that says where the model looked; for "onnx" only.
+        device: what a package is compiled for, "cpu" or "cuda"; for "pt2" only.
         say: told what is going on, one line a step.
         progress: told how far the compiler of an engine is.
 
@@ -94,6 +102,8 @@ def export_checkpoint(
         raise UsageError(f"--to {target} makes no engine: leave out --compute-capability, the batches and --max-size")
     if maps and target != "onnx":
         raise UsageError(f"--to {target} gives scores only; for maps export --to onnx")
+    if device != "cpu" and target != "pt2":
+        raise UsageError(f"--to {target} compiles for no device: leave out --device")
     profile = profile_of(engine or EngineOptions(), input) if info.is_engine else None
     checkpoint = Path(checkpoint)
     output = Path(output) if output is not None else Path(checkpoint.stem + info.suffix)
@@ -101,6 +111,7 @@ def export_checkpoint(
         if output.exists() and checkpoint.exists() and output.samefile(checkpoint):
             raise UsageError(f"{output}: is the checkpoint itself; name another file with -o")
         compiler = choose_compiler(target, (engine or EngineOptions()).compute_capabilities, say) if profile else None
+        package = package_target(device, precision) if target == "pt2" else None
         say(f"reading {checkpoint}")
         model = load_checkpoint(checkpoint)
         if maps and model.map_view is None:
@@ -128,8 +139,19 @@ def export_checkpoint(
         )
         if profile and compiler:
             manifest = _write_engine(
-                model, draft, pictures, reference, temporary, profile, compiler, say=say, progress=progress
+                model,
+                draft,
+                pictures,
+                reference,
+                temporary,
+                profile,
+                compiler,
+                plugin=engine is not None and engine.plugin,
+                say=say,
+                progress=progress,
             )
+        elif package:
+            manifest = _write_pt2(model, draft, pictures, reference, temporary, package, say)
         elif target == "onnx":
             manifest = _write_onnx(model, draft, pictures, reference, temporary, say)
         else:
@@ -175,8 +197,6 @@ def _checked_target(target: str, precision: str) -> TargetInfo:
         info = target_info(target)
     except KeyError:
         raise UsageError(f"no target is called {target!r}; see glia-export --list") from None
-    if not info.built:
-        raise UsageError(f"--to {target} is {info.unavailable}; see glia-export --list")
     info.check_installed()
     if precision not in BOUNDS:
         raise UsageError(f"precision {precision!r} is not one of {', '.join(BOUNDS)}")
@@ -226,6 +246,7 @@ def _write_engine(
     profile: Profile,
     compiler: Compiler,
     *,
+    plugin: bool,
     say: Say,
     progress: Progress,
 ) -> Manifest:
@@ -241,7 +262,6 @@ def _write_engine(
         if draft.precision == "bf16":
             compared, how = Path(folder, "twin.onnx"), " (float32, each value rounded to bf16)"
             save_onnx(rounding_twin(proto), compared)
-        del proto
         draft = replace(draft, opset=OPSET, parity_graph=f"onnx:{sha256_file(graph)}", engine=compiler.info)
         as_graph = replace(draft, target="onnx")
         needed = _needed(as_graph, compared)
@@ -249,8 +269,26 @@ def _write_engine(
         _demand(row)
         capabilities = ", ".join(compiler.compute_capabilities)
         say(f"compiling that graph with {compiler.title} for compute capability {capabilities}")
-        build_engine(graph, path, compiler, profile.shapes(draft.fragment_spec), progress)
+        shapes = profile.shapes(draft.fragment_spec)
+        if not (plugin and _built_with_plugin(proto, path, compiler, shapes, progress, say)):
+            build_engine(graph, path, compiler, shapes, progress)
     return replace(draft, parity=(replace(row, backend=row.backend + how),))
+
+
+def _built_with_plugin(
+    proto: "onnx.ModelProto",
+    path: Path,
+    compiler: Compiler,
+    shapes: Mapping[str, tuple[Shape, Shape, Shape]],
+    progress: Progress,
+    say: Say,
+) -> bool:
+    if not is_installed("triton"):  # it comes with torch's CUDA builds on Linux
+        say("--plugin: left out (it is compiled by Triton, which is not installed: pip install triton)")
+        return False
+    from glia_export.tensorrt_plugin import build_with_plugin
+
+    return build_with_plugin(proto, path, compiler, shapes, progress, say)
 
 
 def _write_torchscript(
@@ -264,8 +302,24 @@ def _write_torchscript(
     from glia_export.torchscript_export import save_torchscript
 
     say("tracing the graph to TorchScript")
-    save_torchscript(model, draft.input, path)
+    save_torchscript(model, draft.input, draft.precision, path)
+    if draft.precision == "fp16" and not torch.cuda.is_available():
+        say("comparing float16 on the CPU, which has no fast products for it: minutes for a ViT-B/16")
     return _proven(draft, pictures, reference, path, say)
+
+
+def _write_pt2(
+    model: QualityModel,
+    draft: Manifest,
+    pictures: ParitySet,
+    reference: Scores,
+    path: Path,
+    package: PackageTarget,
+    say: Say,
+) -> Manifest:
+    say(f"compiling the graph with torch {package.info.version} for {package.title}: a minute for a ViT-B/16")
+    save_pt2(model, draft.input, draft.precision, package, path)
+    return _proven(replace(draft, engine=package.info), pictures, reference, path, say)
 
 
 def _proven(draft: Manifest, pictures: ParitySet, reference: Scores, path: Path, say: Say) -> Manifest:
@@ -289,9 +343,14 @@ def _proven(draft: Manifest, pictures: ParitySet, reference: Scores, path: Path,
 
 
 def _needed(draft: Manifest, path: Path) -> Choice:
-    """The way that proves the artifact: on the CPU, in the package without which the target is not made."""
+    """The way that proves the artifact, in the package without which the target is not made: on the CPU where it can
+    run there, save TorchScript in fp16, for which CPUs have no fast products.
+    """
     packages = target_info(draft.target).packages
-    return next(item for item in choices(path, draft, device="cpu") if item.info.package in packages)
+    ways = [way for way in choices(path, draft) if way.info.package in packages]
+    device = "cuda" if (draft.target, draft.precision) == ("torchscript", "fp16") else "cpu"
+    able = [way for way in ways if not way.obstacle(path)] or ways
+    return next((way for way in able if way.device == device), able[0])
 
 
 def _others(draft: Manifest, path: Path) -> list[Choice]:
@@ -316,26 +375,16 @@ def _prove_maps(model: QualityModel, draft: Manifest, path: Path, say: Say) -> N
 
     Raises ArtifactError when those of the backend that the target needs are others; of another it is said.
     """
-    images = probe_images()
+    images, needed = probe_images(), _needed(draft, path)
     reference = reference_maps(model, images)
-
-    def demand(choice: Choice) -> None:
-        difference = map_difference(np.stack(Scorer(choice.load(path, draft)).maps(images)), reference)
-        if not difference <= (bound := BOUND_MAP[choice.precision]):
-            raise ArtifactError(f"its maps differ by {difference:.3g} of their largest share (bound {bound:g})")
-
     say("comparing maps with the PyTorch model's")
-    try:
-        demand(_needed(draft, path))
-    except ArtifactError as error:
-        raise ArtifactError(
-            f"the exported file does not look where the model does, so none was written: {error}"
-        ) from error
-    for choice in _others(draft, path):
+    for choice in (needed, *_others(draft, path)):
         try:
-            demand(choice)
+            check_maps(np.stack(Scorer(choice.load(path, draft)).maps(images)), reference, choice.precision)
         except GliaError as error:
-            say(f"{choice.title} gives other maps; draw them with another --backend: {error}")
+            if choice == needed:
+                raise
+            say(f"{choice.title} is not for maps, name another --backend: {error}")
 
 
 def _scores(scorer: Scorer, pictures: ParitySet) -> Scores:

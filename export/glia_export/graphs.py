@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from glia.models import QualityModel
+from glia.ops import padded_views
+from glia.ops.resize import bicubic_resize
 from glia_export.fragment_sample_onnx import FUNCTION_DOMAIN, FUNCTION_NAME
-from glia_export.resize import bicubic_resize
 from glia_runtime.fragments import FragmentSpec
 from glia_runtime.inputs import INPUT_NAMES
 from glia_runtime.manifest import InputKind
@@ -67,6 +68,21 @@ class ImageGraph(nn.Module):
         return outputs
 
 
+class FusedImageGraph(nn.Module):
+    """`ImageGraph` with both views from one launch of a Triton kernel, for compilers that take the kernel in."""
+
+    def __init__(self, graph: ImageGraph) -> None:
+        super().__init__()
+        self.model = graph.model
+
+    def forward(self, images: Tensor, sizes: Tensor) -> Tensor:
+        # The normalisation is folded into the model, and float16 holds grey levels exactly.
+        dtype = next(self.model.parameters()).dtype
+        views = padded_views(images, sizes, mean=(0.0,) * 3, std=(1.0,) * 3, dtype=dtype)
+        score: Tensor = self.model(*(view.permute(0, 2, 3, 1) for view in views))
+        return score
+
+
 def gather_fragments(images: Tensor, sizes: Tensor, spec: FragmentSpec) -> Tensor:
     """`glia_runtime.fragments.fragment_sample` of a padded batch, zero offsets, standard operators only.
 
@@ -99,14 +115,18 @@ def _fragment_node(images: Tensor, sizes: Tensor, spec: FragmentSpec) -> Tensor:
     return mosaic
 
 
-def graph_of(model: QualityModel, kind: InputKind, *, as_node: bool, maps: bool = False) -> nn.Module:
-    """A copy of `model`, its normalisation folded into the first layer, behind the inputs of `kind`.
+def graph_of(
+    model: QualityModel, kind: InputKind, *, as_node: bool, half: bool = False, maps: bool = False
+) -> nn.Module:
+    """A copy of `model`, its normalisation folded into the first layer, behind the inputs of `kind`; maybe halved.
 
     With `maps` it has a second output, the map of `QualityModel.look`.
     """
     folded = copy.deepcopy(model).eval()
     folded.requires_grad_(False)
     folded.fold_normalization()
+    if half:
+        folded.halve()
     network = Looking(folded) if maps else folded
     graph = ViewsGraph(network) if kind == "views" else ImageGraph(network, as_node)
     return graph.eval()

@@ -10,7 +10,7 @@ import torch
 
 from glia.models import QualityModel
 from glia_runtime.decode import decode
-from glia_runtime.errors import ImageError, UsageError
+from glia_runtime.errors import ArtifactError, ImageError, UsageError
 from glia_runtime.fragments import Image
 from glia_runtime.inputs import check_limits
 from glia_runtime.manifest import Limits, ParityRow, Precision
@@ -187,6 +187,16 @@ def reference_maps(model: QualityModel, images: Sequence[Image]) -> Maps:
 def map_difference(maps: Maps, reference: Maps) -> float:
     """The largest difference between maps [B, G, G], in parts of the largest share in the reference's map."""
     return float((np.abs(maps - reference).max((1, 2)) / reference.max((1, 2))).max())
+
+
+def check_maps(maps: Maps, reference: Maps, precision: Precision) -> None:
+    """Raise `ArtifactError` unless maps [B, G, G] in `precision` are the reference's within `BOUND_MAP`."""
+    difference, bound = map_difference(maps, reference), BOUND_MAP[precision]
+    if not difference <= bound:
+        raise ArtifactError(
+            f"the exported file does not look where the model does: its maps differ by {difference:.3g} of their "
+            f"largest share (bound {bound:g}); export it again"
+        )
 
 
 def compare(

@@ -8,8 +8,6 @@ from glia_runtime.manifest import Precision, Target
 
 _EXTRAS = {"tensorrt_rtx": "trt-rtx"}  # the others come with the extra "export"
 
-_LATER = "not in this release"
-
 
 @dataclass(frozen=True)
 class TargetInfo:
@@ -20,21 +18,16 @@ class TargetInfo:
         suffix: of the file, when no name is given.
         about: what it is for, a few words.
         packages: what has to be importable to make and verify it.
-        precisions: what it can be made in; none when this release does not make it.
+        precisions: what it can be made in.
         instead: a package that can take the place of the last of `packages`.
     """
 
     name: Target
     suffix: str
     about: str
-    packages: tuple[str, ...] = ()
-    precisions: tuple[Precision, ...] = ()
+    packages: tuple[str, ...]
+    precisions: tuple[Precision, ...]
     instead: str | None = None
-
-    @property
-    def built(self) -> bool:
-        """Whether this release makes it."""
-        return bool(self.precisions)
 
     @property
     def is_engine(self) -> bool:
@@ -57,8 +50,6 @@ class TargetInfo:
     @property
     def unavailable(self) -> str | None:
         """Why it cannot be made here, with the remedy, or None when it can."""
-        if not self.built:
-            return _LATER
         missing = ", ".join(self.missing)
         return f"{missing} not installed: pip install 'glia[{self.extra}]'" if missing else None
 
@@ -79,7 +70,7 @@ TARGETS: tuple[TargetInfo, ...] = (
         _ONNX_PACKAGES,
         ("fp32", "fp16", "fp16-weights"),
     ),
-    TargetInfo("torchscript", ".ts", "for C++ programs on libtorch", ("torch",), ("fp32",)),
+    TargetInfo("torchscript", ".ts", "for C++ programs on libtorch", ("torch",), ("fp32", "fp16")),
     TargetInfo(
         "trt",
         ".engine",
@@ -95,7 +86,7 @@ TARGETS: tuple[TargetInfo, ...] = (
         (*_ONNX_PACKAGES, "tensorrt_rtx"),
         ("fp32", "fp16", "bf16"),
     ),
-    TargetInfo("pt2", ".pt2", "a package compiled ahead of time by PyTorch"),
+    TargetInfo("pt2", ".pt2", "a package compiled ahead of time by PyTorch", ("torch",), ("fp32", "fp16")),
 )
 
 

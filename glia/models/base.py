@@ -48,6 +48,13 @@ class QualityModel(nn.Module, ABC):
     def fold_normalization(self) -> None:
         """Fold mean and standard deviation of the input into the first layer, in place; scores stay the same."""
 
+    @abstractmethod
+    def halve(self) -> None:
+        """Compute in float16 up to the head, in place; the head and the score stay float32.
+
+        On a scale of 0 to 100 float16 has steps of 1/16, which would tie scores that differ.
+        """
+
     def forward(self, semantic: Tensor, detail: Tensor) -> Tensor:
         """Score a batch.
 

@@ -5,7 +5,7 @@ Interaction", arXiv 2605.17748. Where the paper leaves a choice open, docs/model
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
 from timm.layers.patch_dropout import PatchDropout
@@ -213,7 +213,7 @@ class GLIANet(QualityModel):
             adapted, prior = adapter(tokens, prior)
             tokens = block(adapted)
         summary = backbone.norm(tokens)[:, 0] if self.config.lgf else prior[:, 0]
-        score: Tensor = self.head(self.dropout(summary)).squeeze(-1)
+        score: Tensor = self.head(self.dropout(summary).to(self.head.weight.dtype)).squeeze(-1)
         return score, adapted
 
     def fold_normalization(self) -> None:
@@ -226,3 +226,11 @@ class GLIANet(QualityModel):
             projection.weight.copy_(weight)
             self.mean.zero_()
             self.std.fill_(1)
+
+    def halve(self) -> None:
+        # PyTorch computes layer norms and softmax of float16 in float32 inside.
+        self.half()
+        self.head.float()
+        self.score_mean, self.score_std = self.score_mean.float(), self.score_std.float()
+        for block in cast("list[Any]", self.backbone.blocks):
+            block.attn.fused_attn = True  # see glia.models.attention

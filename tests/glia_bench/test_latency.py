@@ -113,7 +113,9 @@ def test_the_command(views_artifact: Path, photographs: list[Path], tmp_path: Pa
 
 def test_an_artifact_that_cannot_run_here_is_refused_in_one_line(views_artifact: Path, tmp_path: Path) -> None:
     broken = tmp_path / "views.onnx"
-    broken.write_bytes(views_artifact.read_bytes() + b"x")
+    content = bytearray(views_artifact.read_bytes())
+    content[-1] ^= 1
+    broken.write_bytes(content)
     manifest = views_artifact.with_name("views.onnx.json")
     (tmp_path / "views.onnx.json").write_bytes(manifest.read_bytes())
     done = CliRunner().invoke(app, ["latency", "--model", str(broken), "--quick"])

@@ -8,7 +8,7 @@ from glia.models import create_model
 from glia_bench.options import BUNDLED
 from glia_bench.results import Measurement
 from glia_bench.roofline import Ceilings, limit_facts, measure_ceilings, model_cost
-from glia_bench.subjects import open_subject
+from glia_bench.subjects import Spec, open_subject
 from glia_bench.tables import of_limit
 from glia_runtime.manifest import read_manifest
 from glia_runtime.scorer import BUNDLED_MODEL
@@ -31,7 +31,7 @@ def test_an_architecture_that_is_not_here_has_no_limit(views_artifact: object) -
 
 
 def test_the_limit_is_the_slower_of_the_two() -> None:
-    bundled = open_subject(BUNDLED)
+    bundled = open_subject(Spec(BUNDLED, backend="onnxruntime"))
     view = np.zeros((2, 224, 224, 3), np.uint8)
     inputs = {"semantic": view, "detail": view}
     computing = limit_facts(bundled, inputs, Ceilings({"fp32": 1e9}, copy=1e15))

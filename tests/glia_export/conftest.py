@@ -71,7 +71,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def exported(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, pictures: Path) -> Exported:
     """Export once for each combination, on a few pictures."""
     folder = tmp_path_factory.mktemp("exported")
-    suffixes = {"onnx": "onnx", "torchscript": "ts"}
+    suffixes = {"onnx": "onnx", "torchscript": "ts", "pt2": "pt2"}
 
     def export(target: Target, kind: InputKind, precision: Precision) -> Path:
         path = folder / f"{kind}-{precision}.{suffixes[target]}"

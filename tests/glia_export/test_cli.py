@@ -30,7 +30,7 @@ def test_list() -> None:
     lines = {line.split()[0]: line for line in done.stdout.splitlines()}
     assert list(lines) == ["onnx", "torchscript", "trt", "trt-rtx", "pt2"]
     assert lines["onnx"].endswith("available") and lines["torchscript"].endswith("available")
-    assert "not in this release" in lines["pt2"]
+    assert lines["pt2"].endswith("available")
     for name in ("trt", "trt-rtx"):
         assert lines[name].endswith(("available", "tensorrt_rtx not installed: pip install 'glia[trt-rtx]'"))
 
@@ -69,9 +69,10 @@ def test_version() -> None:
     [
         ([], "MODEL is missing; for example"),
         (["model.pt"], "--to is missing; for example"),
-        (["model.pt", "--to", "pt2"], "--to pt2 is not in this release; see glia-export --list"),
+        (["model.pt", "--to", "pt2"], "model.pt: no such file"),
+        (["model.pt", "--to", "onnx", "--device", "cuda"], "--to onnx compiles for no device: leave out --device"),
         (["model.pt", "--to", "onnx"], "model.pt: no such file"),
-        (["model.pt", "--to", "torchscript", "--precision", "fp16"], "fp32 only"),
+        (["model.pt", "--to", "torchscript", "--precision", "bf16"], "fp32, fp16 only; for bf16 export --to trt"),
         (
             ["model.pt", "--to", "onnx", "--precision", "bf16"],
             "fp16-weights only; for bf16 export --to trt",

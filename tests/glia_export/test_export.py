@@ -79,11 +79,11 @@ def test_bad_checkpoints(tmp_path: Path, checkpoint: Path) -> None:
 @pytest.mark.parametrize(
     ("target", "precision", "reason"),
     [
-        ("pt2", "fp32", "not in this release"),
+        ("pt2", "fp16", "--device cpu makes fp32 only; for fp16 add --device cuda"),
+        ("pt2", "bf16", "fp32, fp16 only; for bf16 export --to trt"),
         ("jpeg", "fp32", "no target is called 'jpeg'"),
         ("onnx", "int8", "precision 'int8'"),
-        ("torchscript", "fp16", "fp32 only; for fp16 export --to onnx"),
-        ("torchscript", "fp16-weights", "fp32 only; for fp16-weights export --to onnx"),
+        ("torchscript", "fp16-weights", "fp32, fp16 only; for fp16-weights export --to onnx"),
     ],
 )
 def test_what_this_release_does_not_make(

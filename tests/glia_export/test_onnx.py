@@ -150,7 +150,9 @@ def test_scores_in_bf16(
     difference = np.abs(scores - reference)
     # The issue's bound, 1 % of a scale of 100; and that it is bf16, which float32's 1e-4 would not show.
     assert 1e-2 < difference.mean() <= 1.0
-    assert (np.argsort(scores) == np.argsort(reference)).all()
+    # Scores further apart than both may be off (4 % of the scale each) keep their order.
+    apart = np.subtract.outer(reference, reference)
+    assert (np.subtract.outer(scores, scores)[apart > 8.0] > 0).all() and (apart > 8.0).any()
 
 
 @needs_bf16

@@ -63,9 +63,10 @@ BACKENDS: tuple[BackendInfo, ...] = (
     BackendInfo("openvino", "onnx", ("cpu",), "openvino", "cpu", "openvino", "OpenVinoBackend", "bf16"),
     BackendInfo("openvino", "onnx", ("cpu",), "openvino", "cpu", "openvino", "OpenVinoBackend"),
     BackendInfo("onnxruntime", "onnx", ("cpu",), "onnxruntime", "cpu", "onnxruntime", "OnnxRuntimeBackend"),
-    BackendInfo("torchscript", "torchscript", ("cpu",), "torch", "train", "torchscript", "TorchScriptBackend"),
+    BackendInfo("torchscript", "torchscript", ("cpu", "cuda"), "torch", "train", "torchscript", "TorchScriptBackend"),
     BackendInfo("tensorrt", "trt-rtx", ("cuda",), "tensorrt_rtx", "trt-rtx", "tensorrt", "TensorRTBackend"),
     BackendInfo("tensorrt", "trt", ("cuda",), "tensorrt", "trt", "tensorrt", "TensorRTBackend"),
+    BackendInfo("aotinductor", "pt2", ("cpu", "cuda"), "torch", "train", "pt2", "Pt2Backend"),
 )
 """The fastest first.
 
@@ -123,6 +124,13 @@ class Choice:
         return getattr(import_module(f"glia_runtime.backends.{self.info.module}"), self.info.cls)
 
 
+def _devices(info: BackendInfo, manifest: Manifest) -> tuple[str, ...]:
+    """Where `info` can run the artifact: a package compiled ahead of time, on what it was compiled for."""
+    if manifest.target != "pt2":
+        return info.devices
+    return ("cuda",) if manifest.engine and manifest.engine.compute_capabilities else ("cpu",)
+
+
 def choices(artifact: Path, manifest: Manifest, device: str = "auto", backend: str = "auto") -> list[Choice]:
     """Every way in which this glia runs `artifact` on `device` in `backend`: GPUs first, then the fastest first.
 
@@ -133,11 +141,6 @@ def choices(artifact: Path, manifest: Manifest, device: str = "auto", backend: s
     is_engine = manifest.target in ENGINE_TARGETS
     target = flavour_of(artifact, manifest)[0].target if is_engine else manifest.target
     fitting = [info for info in BACKENDS if info.target == target]
-    if not fitting:
-        known = ", ".join(dict.fromkeys(info.target for info in BACKENDS))
-        raise BackendError(
-            f"{artifact}: this glia runs no {manifest.target} artifacts, only {known}; export to one of these"
-        )
     named = [info for info in fitting if backend in ("auto", info.title)]
     if not named:
         known = ", ".join(dict.fromkeys(info.title for info in fitting))
@@ -145,11 +148,11 @@ def choices(artifact: Path, manifest: Manifest, device: str = "auto", backend: s
     found = [
         Choice(info, own, info.precision or manifest.precision)
         for info in named
-        for own in info.devices
+        for own in _devices(info, manifest)
         if device in ("auto", own)
     ]
     if not found:
-        known = ", ".join(sorted({own for info in named for own in info.devices}))
+        known = ", ".join(sorted({own for info in named for own in _devices(info, manifest)}))
         what = f"{manifest.target} artifacts" if backend == "auto" else backend
         raise BackendError(f"device {device!r} cannot run {what}; choose one of: auto, {known}")
     return sorted(found, key=lambda choice: choice.device == "cpu")

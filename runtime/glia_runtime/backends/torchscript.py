@@ -1,4 +1,4 @@
-"""TorchScript on the CPU; torch is imported when an artifact is loaded, never before."""
+"""TorchScript on the CPU or a CUDA GPU; torch is imported when an artifact is loaded, never before."""
 
 from __future__ import annotations
 
@@ -10,12 +10,23 @@ import numpy.typing as npt
 
 from glia_runtime.backends.base import Backend
 from glia_runtime.inputs import INPUT_NAMES, Inputs
+from glia_runtime.manifest import Precision
 
 
 class TorchScriptBackend(Backend):
     """A ``.ts`` file through `torch.jit.load`, which runs TorchScript only and unpickles nothing."""
 
     name = "torchscript"
+
+    @classmethod
+    def obstacle(cls, device: str, precision: Precision) -> str | None:
+        """Without a GPU, device "cuda"."""
+        if device == "cpu":
+            return None
+        torch: Any = import_module("torch")
+        return (
+            None if torch.cuda.is_available() else f"torch {torch.__version__} finds no CUDA GPU here; use device cpu"
+        )
 
     def _load(self) -> None:
         # By name, because torch may be missing, also where the types of this file are checked.

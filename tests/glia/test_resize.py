@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from glia.ops.resize import bicubic_resize, resampling_weights
 from glia_export.graphs import gather_fragments
-from glia_export.resize import bicubic_resize, resampling_weights
 from glia_runtime.fragments import FragmentSpec, Image, fragment_sample
 from glia_runtime.views import enlarge, semantic_view
 from tests.shapes import AWKWARD_SHAPES, noise_image

@@ -1,0 +1,110 @@
+"""AOTInductor packages on the CPU or a CUDA GPU; torch is imported when an artifact is loaded, never before."""
+
+from __future__ import annotations
+
+import logging
+from importlib import import_module
+from typing import Any
+
+import numpy.typing as npt
+
+from glia_runtime.backends.base import Backend
+from glia_runtime.errors import ArtifactError, BackendError
+from glia_runtime.inputs import INPUT_NAMES, Inputs
+
+CPU, CUDA = "aotinductor-cpu", "aotinductor-cuda"
+"""`EngineInfo.flavour` of packages compiled for x86-64 CPUs with AVX2 (x86-64-v3), and for one kind of GPU."""
+
+# A graph holds memory for its own batch: a stream of pictures has two sizes, the usual batch and the last one.
+_MOST_GRAPHS = 4
+
+
+class Pt2Backend(Backend):
+    """A ``.pt2`` file: a shared library of kernels that torch loads.
+
+    All that the library is bound to is compared first, because a wrong one does not raise: it kills the process
+    (an illegal instruction) or computes nonsense (another torch).
+    """
+
+    name = "aotinductor"
+
+    def _load(self) -> None:
+        torch: Any = import_module("torch")
+        self._torch = torch
+        self._check_fits()
+        inductor: Any = import_module("torch._inductor")
+        before = logging.root.manager.disable
+        logging.disable(logging.WARNING)  # torch remarks on CUDA_HOME, and calls what it cannot read outdated
+        try:
+            self._package: Any = inductor.aoti_load_package(str(self.artifact))
+        except Exception as error:  # RuntimeError, OSError and others, by what in the file is wrong
+            raise self._refuse(error) from error
+        finally:
+            logging.disable(before)
+        self._graphs: dict[int, CudaGraph] = {}
+        self._met: set[int] = set()
+
+    def _check_fits(self) -> None:
+        torch, engine = self._torch, self.manifest.engine
+        if engine is None or engine.flavour != (CUDA if self.device == "cuda" else CPU):
+            raise self._refuse(f"its manifest does not say that it was compiled for {self.device}")
+        rebuild = f"export it again here: glia-export MODEL --to pt2 --device {self.device}"
+        if torch.__version__ != engine.version:
+            raise ArtifactError(
+                f"{self.artifact}: compiled with torch {engine.version}, but torch {torch.__version__} is here and "
+                f"packages run in their own only; {rebuild}"
+            )
+        if self.device == "cpu":
+            if not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
+                raise ArtifactError(
+                    f"{self.artifact}: compiled for x86-64 CPUs with AVX2, and this one is not; use an .onnx artifact"
+                )
+            return
+        if not torch.cuda.is_available():
+            raise BackendError(f"{self.artifact}: compiled for a GPU, and torch finds none here; use an .onnx artifact")
+        capability = "{}.{}".format(*torch.cuda.get_device_capability())
+        if capability not in engine.compute_capabilities:
+            raise ArtifactError(
+                f"{self.artifact}: compiled for compute capability {', '.join(engine.compute_capabilities)}, "
+                f"and this GPU ({torch.cuda.get_device_name()}) has {capability}; {rebuild}"
+            )
+
+    def _run(self, inputs: Inputs) -> npt.NDArray[Any]:
+        tensors = [self._torch.from_numpy(inputs[name]).to(self.device) for name in INPUT_NAMES[self.manifest.input]]
+        with self._torch.inference_mode():
+            scores = self._replay(tensors) if self._graph_pays() else self._package(*tensors)
+        return scores.cpu().numpy()  # type: ignore[no-any-return]
+
+    def _graph_pays(self) -> bool:
+        # Raw pictures come in ever new shapes; a recording serves one.
+        return self.device == "cuda" and self.manifest.input == "views"
+
+    def _replay(self, tensors: list[Any]) -> Any:
+        """Run through a CUDA graph, recorded when a batch size comes up for the second time.
+
+        The first run is plain and loads the kernels, which must not happen while recording.
+        """
+        batch = len(tensors[0])
+        if batch not in self._graphs:
+            if batch not in self._met or len(self._graphs) == _MOST_GRAPHS:
+                self._met.add(batch)
+                return self._package(*tensors)
+            self._graphs[batch] = CudaGraph(self._torch, self._package, tensors)
+        return self._graphs[batch](tensors)
+
+
+class CudaGraph:
+    """All launches of one run, recorded once and started together: at batch 1 starting them takes longer than they."""
+
+    def __init__(self, torch: Any, package: Any, tensors: list[Any]) -> None:
+        self._inputs = [tensor.clone() for tensor in tensors]
+        self._graph = torch.cuda.CUDAGraph()
+        torch.cuda.synchronize()
+        with torch.cuda.graph(self._graph):
+            self._scores = package(*self._inputs)
+
+    def __call__(self, tensors: list[Any]) -> Any:
+        for own, given in zip(self._inputs, tensors, strict=True):
+            own.copy_(given)
+        self._graph.replay()
+        return self._scores

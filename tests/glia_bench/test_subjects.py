@@ -1,0 +1,49 @@
+"""Models and backends as they are named on the command line."""
+
+from pathlib import Path
+
+import pytest
+
+from glia.models import save_checkpoint
+from glia_bench.options import BUNDLED
+from glia_bench.subjects import Spec, expand, open_subject, open_subjects
+from glia_runtime.backends import BACKENDS
+from glia_runtime.errors import ArtifactError, BackendError
+from tests.glia_export.conftest import spread_model
+
+
+def test_every_model_in_every_backend_and_a_checkpoint_once(tmp_path: Path) -> None:
+    found = expand([BUNDLED, "model.pt"], ["onnxruntime", "openvino"], "cpu")
+    assert [str(spec) for spec in found] == [
+        "glianet-vit-tiny.onnx in onnxruntime",
+        "glianet-vit-tiny.onnx in openvino",
+        "model.pt in pytorch",
+    ]
+    assert expand(None, None, "auto") == [Spec(BUNDLED)]
+
+
+def test_all_stands_for_what_runs_here() -> None:
+    specs = expand([BUNDLED], ["all"], "cpu")
+    assert "onnxruntime" in {spec.backend for spec in specs}
+    assert {spec.backend for spec in specs} <= {info.title for info in BACKENDS if info.target == "onnx"}
+    subjects, refusals = open_subjects(specs)
+    assert not refusals
+    assert len({subject.name for subject in subjects}) == len(specs)  # names tell them apart
+
+
+def test_a_checkpoint_runs_in_pytorch_as_the_model_does(tmp_path: Path) -> None:
+    model = spread_model()
+    save_checkpoint(model, tmp_path / "model.pt")
+    subject = open_subject(Spec(str(tmp_path / "model.pt")))
+    assert subject.facts()["target"] == "checkpoint"
+    assert subject.manifest.score_scale == model.score_scale
+
+
+def test_what_cannot_be_opened_is_left_out_and_nothing_at_all_is_an_error(views_artifact: Path) -> None:
+    missing = Spec("none.onnx")
+    subjects, refusals = open_subjects([missing, Spec(str(views_artifact), backend="onnxruntime")])
+    assert len(subjects) == 1 and "none.onnx" in refusals[0]
+    with pytest.raises(ArtifactError, match=r"none\.onnx"):
+        open_subjects([missing])
+    with pytest.raises(BackendError, match="torchscript"):
+        open_subject(Spec(BUNDLED, backend="torchscript"))

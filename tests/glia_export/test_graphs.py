@@ -1,0 +1,16 @@
+"""The graphs that are exported, as modules."""
+
+import torch
+
+from glia.models import QualityModel
+from glia_export.graphs import FusedImageGraph, ImageGraph, example_inputs, graph_of
+
+
+def test_the_fused_graph_is_the_graph(model: QualityModel) -> None:
+    """On the CPU through the operator's plain form; its kernel is compared in tests/test_views.py."""
+    graph = graph_of(model, "image", as_node=False)
+    assert isinstance(graph, ImageGraph)
+    inputs = example_inputs("image", model.fragment_spec)
+    # Equal views, but another batch in one product of the resize: a sum may round to the next grey level.
+    with torch.inference_mode():
+        assert torch.allclose(FusedImageGraph(graph)(*inputs), graph(*inputs), atol=1e-2)

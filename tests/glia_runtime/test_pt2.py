@@ -1,0 +1,55 @@
+"""What an AOTInductor package is bound to is compared before anything of it is loaded."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from glia_runtime import ArtifactError, BackendError, GliaError, Scorer, write_manifest
+from glia_runtime.manifest import EngineInfo
+from tests.glia_runtime import artifacts
+
+torch = pytest.importorskip("torch")
+
+
+@pytest.mark.parametrize(
+    ("engine", "error", "reason"),
+    [
+        (None, ArtifactError, "does not say that it was compiled for cpu"),
+        (EngineInfo("tensorrt", "11.4"), ArtifactError, "does not say that it was compiled for cpu"),
+        (
+            EngineInfo("aotinductor-cpu", "2.0.0"),
+            ArtifactError,
+            r"compiled with torch 2.0.0, but torch .* is here .*; export it again here: glia-export MODEL --to pt2",
+        ),
+        pytest.param(
+            *(EngineInfo("aotinductor-cuda", torch.__version__, ("8.9",)), BackendError, "torch finds none here"),
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
+    ],
+)
+def test_refusals(tmp_path: Path, engine: EngineInfo | None, error: type[GliaError], reason: str) -> None:
+    path = tmp_path / "model.pt2"
+    path.write_bytes(b"never read")
+    write_manifest(replace(artifacts.manifest_for(path, "views", "pt2"), engine=engine), path)
+    with pytest.raises(error, match=rf"model.pt2: .*{reason}"):
+        Scorer.open(path)
+
+
+def test_a_cpu_without_avx2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "model.pt2"
+    path.write_bytes(b"never read")
+    engine = EngineInfo("aotinductor-cpu", torch.__version__)
+    write_manifest(replace(artifacts.manifest_for(path, "views", "pt2"), engine=engine), path)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
+    with pytest.raises(ArtifactError, match="compiled for x86-64 CPUs with AVX2, and this one is not"):
+        Scorer.open(path)
+
+
+def test_the_device_is_the_package_s(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt2"
+    path.write_bytes(b"never read")
+    engine = EngineInfo("aotinductor-cpu", torch.__version__)
+    write_manifest(replace(artifacts.manifest_for(path, "views", "pt2"), engine=engine), path)
+    with pytest.raises(BackendError, match="device 'cuda' cannot run pt2 artifacts; choose one of: auto, cpu"):
+        Scorer.open(path, device="cuda")
