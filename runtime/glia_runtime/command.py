@@ -65,10 +65,10 @@ def errors_on_one_line(command: str, debug: bool) -> Iterator[None]:
         say(command, "; ".join(("interrupted", *map(str, interrupt.args))))
         raise typer.Exit(INTERRUPTED) from None
     except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] in ("glia", "glia_export", "glia_runtime"):
+        if (error.name or "").split(".")[0] in ("glia", "glia_bench", "glia_export", "glia_runtime"):
             raise
         if debug:
             traceback.print_exc()
-        extra = {"glia-export": "export", "glia-infer": "cpu"}.get(command, "train")
+        extra = {"glia-export": "export", "glia-infer": "cpu", "glia-bench": "bench"}.get(command, "train")
         say(command, str(MissingExtraError.for_package(error.name or "a package", extra, "this command")))
         raise typer.Exit(FAILED) from error

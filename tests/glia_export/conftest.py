@@ -57,7 +57,8 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of six pictures of mixed sizes, unlike in colour and noise, and two files that are none."""
     folder = tmp_path_factory.mktemp("pictures")
     sizes = [(224, 224), (240, 320), (400, 230), (60, 90), (300, 301), (225, 600)]
-    tints = [(250, 30, 30), (30, 220, 60), (20, 40, 240), (240, 230, 40), (128, 128, 128), (10, 10, 10)]
+    # Chosen so that the scores lie at least 2 apart: bf16 may be off by more than a tie, and must keep the order.
+    tints = [(250, 120, 30), (30, 220, 60), (250, 200, 200), (240, 230, 40), (128, 128, 128), (10, 10, 10)]
     for index, ((height, width), tint) in enumerate(zip(sizes, tints, strict=True)):
         ramp = np.linspace(0.3, 1.0, width)[None, :, None] * np.ones((height, 1, 1)) * tint
         noisy = ramp + (noise_image(height, width) - 127.5) * (index / 5)

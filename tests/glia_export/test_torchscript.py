@@ -92,5 +92,5 @@ def test_half_is_half(exported: Exported) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_no_gpu_is_one_line(exported: Exported) -> None:
-    with pytest.raises(BackendError, match=r"views-fp32.ts: torch .* finds no CUDA GPU here; use device cpu"):
+    with pytest.raises(BackendError, match=r"views-fp32.ts: torchscript on cuda: torch .* finds no CUDA GPU here"):
         Scorer.open(exported("torchscript", "views", "fp32"), device="cuda")
