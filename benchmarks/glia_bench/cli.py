@@ -21,9 +21,10 @@ from glia_bench.options import (
     recorded,
     say,
 )
-from glia_runtime.command import print_version
+from glia_runtime.command import Command, Group, print_version
 
 app = typer.Typer(
+    cls=Group,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -52,7 +53,7 @@ def _main(
     pass
 
 
-@app.command()
+@app.command(cls=Command)
 def latency(
     model: Models = None,
     images: Images = None,
@@ -118,7 +119,7 @@ def latency(
                     )
 
 
-@app.command()
+@app.command(cls=Command)
 def throughput(
     model: Models = None,
     images: Images = None,
@@ -174,7 +175,7 @@ def throughput(
                 measure_throughput(recorder, specs, paths, batches, counts, effort, ceilings, step)
 
 
-@app.command()
+@app.command(cls=Command)
 def op(quick: Quick = False, output: Output = None, csv: Csv = None, html: Html = None, debug: Debug = False) -> None:
     """Every form of fragment sampling, and of the view pair, against its floor.
 
@@ -191,7 +192,7 @@ def op(quick: Quick = False, output: Output = None, csv: Csv = None, html: Html 
             measure_operator(recorder, quick=quick, step=step)
 
 
-@app.command()
+@app.command(cls=Command)
 def stages(
     model: Models = None,
     images: Images = None,
@@ -231,7 +232,7 @@ def stages(
                     measure_stages(recorder, subject, paths, batch_size=batch_size, step=step)
 
 
-@app.command()
+@app.command(cls=Command)
 def roofline(
     model: Models = None,
     images: Images = None,
@@ -271,7 +272,7 @@ def roofline(
                         measure_roofline(recorder, subject, inputs, ceilings, quick=quick)
 
 
-@app.command()
+@app.command(cls=Command)
 def cold_start(
     quick: Quick = False, output: Output = None, csv: Csv = None, html: Html = None, debug: Debug = False
 ) -> None:
@@ -291,9 +292,9 @@ def cold_start(
             measure_cold_start(recorder, picture, repeats=3 if quick else 15)
 
 
-app.command()(parity)
-app.command()(peers)
-app.command()(compare)
+app.command(cls=Command)(parity)
+app.command(cls=Command)(peers)
+app.command(cls=Command)(compare)
 
 
 if __name__ == "__main__":

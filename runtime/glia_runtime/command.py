@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from glia_runtime.errors import GliaError, MissingExtraError, one_line
 
@@ -32,18 +32,45 @@ def print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+@contextmanager
+def _usage_on_one_line(command: str) -> Iterator[None]:
+    """Exit with status 2 where the command line makes no sense, and say why."""
+    try:
+        yield
+    except _CommandUsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # its message is the help
+            raise
+        words = str(error.format_message())  # type: ignore[attr-defined]
+        reason = words.replace("Value error, ", "")  # pydantic says so where a choice is none of those offered
+        say(command.split()[0], f"{reason.rstrip('.')} (see {command} --help)")
+        raise typer.Exit(FAILED) from error
+
+
+def _full_name(name: str | None, parent: Any) -> str:
+    return " ".join(filter(None, (parent and parent.info_name, name or "glia")))
+
+
 class Command(TyperCommand):
     """A command that says on one line, too, what is wrong with its options: ``@app.command(cls=Command)``."""
 
-    def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> Any:
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         """Read the command line; exit with status 2 when it makes no sense."""
-        try:
-            return super().make_context(info_name, args, *rest, **extra)
-        except _CommandUsageError as error:
-            words = str(error.format_message())  # type: ignore[attr-defined]
-            reason = words.replace("Value error, ", "")  # pydantic says so where a choice is none of those offered
-            say(info_name or "glia", f"{reason.rstrip('.')} (see {info_name} --help)")
-            raise typer.Exit(FAILED) from error
+        with _usage_on_one_line(_full_name(info_name, parent)):
+            return super().make_context(info_name, args, parent, **extra)
+
+
+class Group(TyperGroup):
+    """The same for a command of several: ``typer.Typer(cls=Group)``."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """Read the command line; exit with status 2 when it makes no sense."""
+        with _usage_on_one_line(_full_name(info_name, parent)):
+            return super().make_context(info_name, args, parent, **extra)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the one that is named; exit with status 2 when there is none such."""
+        with _usage_on_one_line(_full_name(ctx.info_name, None)):
+            return super().resolve_command(ctx, args)
 
 
 @contextmanager
