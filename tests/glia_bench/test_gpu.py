@@ -9,14 +9,14 @@ import typer
 from typer.testing import CliRunner
 
 from glia.models import create_model
-from glia_bench import gpu_model, operator
+from glia_bench import gpu_model, gpu_operator
 from glia_bench.device import copy_bandwidth, matrix_peak, seconds
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no NVIDIA GPU on this machine")
 
 
 def test_operator_on_the_cpu() -> None:
-    result = operator.measure("cpu", 2, {"small": (230, 301)}, 1)
+    result = gpu_operator.measure("cpu", 2, {"small": (230, 301)}, 1)
     row = result["operator"]["small"]
     # Each byte once, and two views of float16.
     assert row["bytes"] == 2 * 230 * 301 * 3 + 2 * 2 * 3 * 224 * 224 * 2

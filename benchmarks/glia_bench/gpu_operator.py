@@ -1,6 +1,6 @@
 """Both views of a batch of raw pictures: one launch, against the same steps in eager PyTorch and against its floors.
 
-    python -m glia_bench.operator [--device cuda] [--batch 64] [--output FILE]
+    python -m glia_bench.gpu_operator [--device cuda] [--batch 64] [--output FILE]
 
 Two floors: the bytes that must be read and written over the bandwidth of a copy, both measured in the same run, and
 the time that any launch takes. The resize looks at every pixel of a picture, so for the views together that is the
