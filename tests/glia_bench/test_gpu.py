@@ -55,7 +55,7 @@ def test_the_yardsticks_measure() -> None:
 
 @pytest.mark.gpu
 @needs_gpu
-@pytest.mark.parametrize("module", [operator, gpu_model])
+@pytest.mark.parametrize("module", [gpu_operator, gpu_model])
 def test_the_commands_on_a_gpu(module: object, tmp_path: Path) -> None:
     app = typer.Typer()
     app.command()(module.main)  # type: ignore[attr-defined]
