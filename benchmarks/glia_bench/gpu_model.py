@@ -54,7 +54,8 @@ def make_form(name: str, model: QualityModel, device: str, folder: Path) -> Form
         return script
     target = package_target("cuda", "fp16") if device == "cuda" else package_target("cpu", "fp32")
     save_pt2(model, "views", "fp16" if device == "cuda" else "fp32", target, folder / "model.pt2")
-    package: Form = torch._inductor.aoti_load_package(str(folder / "model.pt2"))
+    # Single-threaded, as the runtime loads it: else no CUDA graph can be recorded.
+    package: Form = torch._inductor.aoti_load_package(str(folder / "model.pt2"), run_single_threaded=True)
     return package
 
 

@@ -131,6 +131,7 @@ def export(
     glia-export model.pt --to onnx --precision fp16-weights   half the size, for CPUs
     glia-export model.pt --to onnx --precision fp16           half the size, for GPUs
     glia-export model.pt --to torchscript                     model.ts
+    glia-export model.pt --to trt --precision fp16            model.engine, an engine for the GPU here
     glia-export model.pt --to trt-rtx --precision fp16        model.rtx, an engine for RTX GPUs
     glia-export model.pt --to pt2                             model.pt2, compiled by PyTorch for CPUs
 
@@ -216,7 +217,10 @@ def _print_report(manifest: "Manifest", output: Path) -> None:
     if any(row.bound_srcc is None for row in rows):
         lines.append("  no SRCC is demanded where the scores hardly differ")
     lines.append("")
-    lines.append(f"next: glia-infer --model {output} PICTURES...")
+    from glia_export.exporter import cannot_run_here
+
+    where = ", on a machine with such a GPU" if cannot_run_here(output, manifest) else ""
+    lines.append(f"next{where}: glia-infer --model {output} PICTURES...")
     if sys.stdout is not None:
         typer.echo("\n".join(lines))
 

@@ -33,7 +33,7 @@ from glia_export.pt2_export import Device, PackageTarget, package_target, save_p
 from glia_export.targets import TARGETS, TargetInfo, target_info
 from glia_export.tensorrt_export import Compiler, Progress, build_engine, choose_compiler
 from glia_runtime.backends import Choice, choices, is_installed
-from glia_runtime.backends.engines import check_engine, this_machine
+from glia_runtime.backends.engines import ENGINE_TARGETS, check_engine, this_machine
 from glia_runtime.errors import ArtifactError, BackendError, GliaError, UsageError
 from glia_runtime.manifest import (
     InputKind,
@@ -98,6 +98,8 @@ def export_checkpoint(
         OutputError: the artifact cannot be written.
     """
     info = _checked_target(target, precision)
+    if engine is not None and engine.plugin and (target, input) != ("trt", "image"):
+        raise UsageError("--plugin is for --to trt with --input image: leave it out")
     if engine is not None and not info.is_engine:
         raise UsageError(f"--to {target} makes no engine: leave out --compute-capability, the batches and --max-size")
     if maps and target != "onnx":
@@ -137,39 +139,43 @@ def export_checkpoint(
             glia_version=version("glia"),
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         )
-        if profile and compiler:
-            manifest = _write_engine(
-                model,
-                draft,
-                pictures,
-                reference,
-                temporary,
-                profile,
-                compiler,
-                plugin=engine is not None and engine.plugin,
-                say=say,
-                progress=progress,
-            )
-        elif package:
-            manifest = _write_pt2(model, draft, pictures, reference, temporary, package, say)
-        elif target == "onnx":
-            manifest = _write_onnx(model, draft, pictures, reference, temporary, say)
-        else:
-            manifest = _write_torchscript(model, draft, pictures, reference, temporary, say)
-        manifest = replace(manifest, artifact_sha256=sha256_file(temporary), artifact_bytes=temporary.stat().st_size)
-        write_manifest(manifest, temporary)
-        reason = _cannot_run_here(output, manifest) if compiler else None
-        if reason is None:
-            say("opening the pair as a user will, and scoring the probe")
-            with _called(temporary, output):
-                Scorer.open(temporary).self_test()
-        else:
-            say(f"compiled, and not run here: {reason}")
+        with _called(temporary, output):
+            if profile and compiler:
+                manifest = _write_engine(
+                    model,
+                    draft,
+                    pictures,
+                    reference,
+                    temporary,
+                    profile,
+                    compiler,
+                    plugin=engine is not None and engine.plugin,
+                    say=say,
+                    progress=progress,
+                )
+            elif package:
+                manifest = _write_pt2(model, draft, pictures, reference, temporary, package, say)
+            elif target == "onnx":
+                manifest = _write_onnx(model, draft, pictures, reference, temporary, say)
+            else:
+                manifest = _write_torchscript(model, draft, pictures, reference, temporary, say)
+            digest = sha256_file(temporary)
+            manifest = replace(manifest, artifact_sha256=digest, artifact_bytes=temporary.stat().st_size)
+            write_manifest(manifest, temporary)
+            if reason := cannot_run_here(output, manifest):
+                say(f"compiled, and not run here: {reason}")
+            else:
+                say("opening the pair as a user will, and scoring the probe")
+                scorer = Scorer.open(temporary)
+                if not scorer.probed:
+                    scorer.self_test()
     return manifest
 
 
-def _cannot_run_here(output: Path, manifest: Manifest) -> str | None:
-    """Why an engine, which may be for another machine, cannot be run on this one; None when it can."""
+def cannot_run_here(output: Path, manifest: Manifest) -> str | None:
+    """Why an engine, which may be for another machine, cannot be run on this one; None when it can, or is no engine."""
+    if manifest.target not in ENGINE_TARGETS:
+        return None
     try:
         check_engine(output, manifest, this_machine())
     except BackendError as error:
@@ -188,8 +194,8 @@ def _called(temporary: Path, output: Path) -> Iterator[None]:
     """Give an error about the temporary file the name that the user gave."""
     try:
         yield
-    except ArtifactError as error:
-        raise ArtifactError(str(error).replace(str(temporary), str(output))) from error
+    except GliaError as error:
+        raise type(error)(str(error).replace(str(temporary), str(output))) from error
 
 
 def _checked_target(target: str, precision: str) -> TargetInfo:
@@ -334,7 +340,7 @@ def _proven(draft: Manifest, pictures: ParitySet, reference: Scores, path: Path,
         try:
             row = _row(choice, draft, pictures, reference, path, say)
         except GliaError as error:
-            say(f"{choice.title} cannot run it, and auto will not pick it: {error}")
+            say(f"{choice.title} cannot run it, and auto will not pick it: {str(error).removeprefix(f'{path}: ')}")
             continue
         if not row.passed:
             say(f"a bound is missed, so auto will not pick {choice.title}: {describe(row)}")
@@ -354,9 +360,10 @@ def _needed(draft: Manifest, path: Path) -> Choice:
 
 
 def _others(draft: Manifest, path: Path) -> list[Choice]:
-    """Every other way that can run here."""
+    """Every other way that can run here; not the CPU for what a GPU is needed for: it has no fast float16 products."""
     needed = _needed(draft, path)
-    return [choice for choice in choices(path, draft) if choice != needed and not choice.obstacle(path)]
+    able = [choice for choice in choices(path, draft) if choice != needed and not choice.obstacle(path)]
+    return [choice for choice in able if needed.device == "cpu" or choice.device == "cuda"]
 
 
 def _row(choice: Choice, draft: Manifest, pictures: ParitySet, reference: Scores, path: Path, say: Say) -> ParityRow:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from glia.models import QualityModel
 from glia.ops import padded_views
-from glia.ops.resize import bicubic_resize
+from glia.ops.resize import LONGEST_SIDE, bicubic_resize
 from glia_export.fragment_sample_onnx import FUNCTION_DOMAIN, FUNCTION_NAME
 from glia_runtime.fragments import FragmentSpec
 from glia_runtime.inputs import INPUT_NAMES
@@ -15,6 +15,8 @@ from glia_runtime.manifest import InputKind
 
 # Any batch of two mixed sizes will do: it only carries dtypes and ranks, and tells the sides apart.
 _EXAMPLE_SIZES = ((224, 260), (240, 231))
+# More than anyone runs at once.
+_MOST_PICTURES = 1 << 16
 
 
 Outputs = Tensor | tuple[Tensor, Tensor]
@@ -78,7 +80,10 @@ class FusedImageGraph(nn.Module):
     def forward(self, images: Tensor, sizes: Tensor) -> Tensor:
         # The normalisation is folded into the model, and float16 holds grey levels exactly.
         dtype = next(self.model.parameters()).dtype
-        views = padded_views(images, sizes, mean=(0.0,) * 3, std=(1.0,) * 3, dtype=dtype)
+        spec = self.model.fragment_spec
+        views = padded_views(
+            *(images, sizes), mean=(0.0,) * 3, std=(1.0,) * 3, dtype=dtype, grid=spec.grid, fragment=spec.fragment
+        )
         score: Tensor = self.model(*(view.permute(0, 2, 3, 1) for view in views))
         return score
 
@@ -148,10 +153,14 @@ def example_inputs(kind: InputKind, spec: FragmentSpec) -> tuple[Tensor, Tensor]
 
 
 def dynamic_shapes(kind: InputKind, spec: FragmentSpec) -> dict[str, dict[int, object]]:
-    """Which dimensions vary, for torch.export: the batch, and a picture's height and width."""
-    batch = torch.export.Dim("batch")
+    """Which dimensions vary, for torch.export: the batch, and a picture's height and width.
+
+    Their upper bounds are finite because of Inductor. Ahead of time it asks what a product of lengths may reach, and
+    where one has no bound it goes by the example's: 32 bits, which a batch of large pictures overflows.
+    """
+    batch = torch.export.Dim("batch", max=_MOST_PICTURES)
     first, second = INPUT_NAMES[kind]
     if kind == "views":
         return {first: {0: batch}, second: {0: batch}}
-    height, width = (torch.export.Dim(name, min=spec.size) for name in ("height", "width"))
+    height, width = (torch.export.Dim(name, min=spec.size, max=LONGEST_SIDE) for name in ("height", "width"))
     return {first: {0: batch, 1: height, 2: width}, second: {0: batch}}

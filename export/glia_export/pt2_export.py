@@ -1,7 +1,5 @@
 """A model becomes a package compiled ahead of time by PyTorch: AOTInductor, for this CPU's family or this GPU."""
 
-import logging
-import os
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -15,8 +13,9 @@ import torch
 
 from glia.models import QualityModel
 from glia_export.graphs import FusedImageGraph, ImageGraph, dynamic_shapes, example_inputs, graph_of
+from glia_export.targets import missing_compiler
 from glia_runtime.backends.base import first_line
-from glia_runtime.backends.pt2 import CPU, CUDA
+from glia_runtime.backends.pt2 import CPU, CUDA, has_avx2, quiet_torch
 from glia_runtime.errors import ArtifactError, UsageError
 from glia_runtime.manifest import EngineInfo, InputKind, Precision
 
@@ -24,8 +23,9 @@ Device = Literal["cpu", "cuda"]
 
 # Left alone, Inductor compiles for the very CPU it runs on (-march=native), and on an older one the package dies of an
 # illegal instruction. x86-64-v3 has AVX2 and FMA, as CPUs have had since 2015. On a ViT-B/16 the difference drowned in
-# the noise of a busy machine: its products are calls into torch, which has variants for each CPU.
-_CPU_OPTIONS = {"cpp.march": "x86-64-v3", "cpp.simdlen": 256}
+# the noise of a busy machine: its products are calls into torch, which has variants for each CPU. Nor may the number of
+# threads of the machine that compiles be compiled in.
+_CPU_OPTIONS = {"cpp.march": "x86-64-v3", "cpp.simdlen": 256, "cpp.dynamic_threads": True}
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,7 @@ def package_target(device: Device, precision: Precision) -> PackageTarget:
         UsageError: no C++ compiler, no GPU, another CPU than x86-64, a torch that compiles for its own CPU only, or a
             precision that the device is not compiled for.
     """
-    compiler = os.environ.get("CXX", "g++")
-    if shutil.which(compiler) is None:
+    if compiler := missing_compiler():
         raise UsageError(f"--to pt2 needs a C++ compiler, and there is no {compiler}: install g++, or name one in $CXX")
     if device == "cuda":
         if not torch.cuda.is_available():
@@ -65,7 +64,7 @@ def package_target(device: Device, precision: Precision) -> PackageTarget:
         return PackageTarget(device, (f"{major}.{minor}",))
     if precision != "fp32":
         raise UsageError(f"--to pt2 --device cpu makes fp32 only; for {precision} add --device cuda")
-    if torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"):
+    if not has_avx2():
         raise UsageError("--to pt2 --device cpu compiles for x86-64 CPUs with AVX2 and on one of them; use --to onnx")
     from torch._inductor import config
 
@@ -109,11 +108,7 @@ def _undisturbed(folder: str) -> Iterator[None]:
     """Keep Inductor's caches in `folder` (a ViT-B/16 leaves 400 MB), and its remarks about the machine to itself."""
     from torch._inductor.utils import fresh_cache
 
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)  # "No CUDA runtime is found", on every machine with a CUDA build and no GPU
-    try:
-        with warnings.catch_warnings(), fresh_cache(dir=folder):
-            warnings.simplefilter("ignore")  # Inductor's advice (float32 precision, deprecations) is not the user's
-            yield
-    finally:
-        logging.disable(before)
+    # "No CUDA runtime is found" is logged on every machine with a CUDA build and no GPU.
+    with quiet_torch(), warnings.catch_warnings(), fresh_cache(dir=folder):
+        warnings.simplefilter("ignore")  # Inductor's advice (float32 precision, deprecations) is not the user's
+        yield

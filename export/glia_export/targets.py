@@ -1,5 +1,7 @@
 """What a checkpoint can become, and whether it can be made here."""
 
+import os
+import shutil
 from dataclasses import dataclass
 
 from glia_runtime.backends import is_installed
@@ -50,13 +52,22 @@ class TargetInfo:
     @property
     def unavailable(self) -> str | None:
         """Why it cannot be made here, with the remedy, or None when it can."""
-        missing = ", ".join(self.missing)
-        return f"{missing} not installed: pip install 'glia[{self.extra}]'" if missing else None
+        if self.missing:
+            return f"{', '.join(self.missing)} not installed: pip install 'glia[{self.extra}]'"
+        if self.name == "pt2" and (compiler := missing_compiler()):
+            return f"no C++ compiler {compiler}: install g++, or name one in $CXX"
+        return None
 
     def check_installed(self) -> None:
         """Raise MissingExtraError when a package is missing."""
         if self.missing:
             raise MissingExtraError.for_package(self.missing[0], self.extra, f"--to {self.name}")
+
+
+def missing_compiler() -> str | None:
+    """The C++ compiler that packages are made with, by name, where it is not there."""
+    compiler = os.environ.get("CXX", "g++")
+    return None if shutil.which(compiler) else compiler
 
 
 _ONNX_PACKAGES = ("torch", "onnx", "onnxscript", "onnxruntime")
@@ -86,7 +97,9 @@ TARGETS: tuple[TargetInfo, ...] = (
         (*_ONNX_PACKAGES, "tensorrt_rtx"),
         ("fp32", "fp16", "bf16"),
     ),
-    TargetInfo("pt2", ".pt2", "a package compiled ahead of time by PyTorch", ("torch",), ("fp32", "fp16")),
+    TargetInfo(
+        "pt2", ".pt2", "a package compiled by PyTorch, in fp16 for the GPU here only", ("torch",), ("fp32", "fp16")
+    ),
 )
 
 

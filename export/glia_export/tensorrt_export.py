@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from glia_export.engine_options import Shape
 from glia_export.parity import Say
+from glia_runtime.backends.base import first_line
 from glia_runtime.backends.engines import CLASSIC, RTX, Flavour, import_if_here, known_capabilities
+from glia_runtime.backends.gpu import find_gpu
 from glia_runtime.backends.tensorrt import error_logger
-from glia_runtime.errors import ArtifactError, MissingExtraError, UsageError
+from glia_runtime.errors import ArtifactError, BackendError, MissingExtraError, UsageError
 from glia_runtime.manifest import EngineInfo, Target
 
 Progress = Callable[[str, int, int], None]
@@ -81,9 +81,10 @@ def choose_compiler(target: Target, wanted: Sequence[str], say: Say) -> Compiler
     known = known_capabilities(library)
     for capability in capabilities:
         if capability not in known:
+            classic = ", or for the GPU here: pip install 'glia[trt]', then --to trt" if capability == local else ""
             raise UsageError(
                 f"{compiler.title} does not build for compute capability {capability}; "
-                f"choose from {', '.join(known)} with --compute-capability"
+                f"choose from {', '.join(known)} with --compute-capability{classic}"
             )
     return compiler
 
@@ -126,6 +127,7 @@ def build_engine(
         config.num_compute_capabilities = len(compiler.compute_capabilities)
         for index, capability in enumerate(compiler.compute_capabilities):
             config.set_compute_capability(known_capabilities(library)[capability], index)
+    logger.forget()
     monitor = config.progress_monitor = _monitor(library, progress)
     # In a thread, so that this one is free to receive Ctrl-C: raised inside a callback, it would go through C++.
     with ThreadPoolExecutor(1, thread_name_prefix="glia-build") as pool:
@@ -137,7 +139,7 @@ def build_engine(
             raise
     if engine is None:
         raise ArtifactError(
-            f"{compiler.title} built no engine: {logger.reason}; export --to onnx, or another --precision"
+            f"{compiler.title} built no engine: {first_line(logger.reason)}; export --to onnx, or another --precision"
         )
     with path.open("wb") as file:
         file.write(engine)
@@ -148,14 +150,14 @@ def _refusal(compiler: Compiler, parser: Any) -> str:
         return f"{compiler.title} cannot read the graph and gives no reason; export --to onnx"
     error = parser.get_error(0)
     where = f"operator {error.node_operator()} (node {error.node_name() or error.node()})"
-    return f"{compiler.title} cannot take {where}: {error.desc().strip()}; export --to onnx"
+    return f"{compiler.title} cannot take {where}: {first_line(error.desc())}; export --to onnx"
 
 
 def _local_capability() -> str | None:
-    if not torch.cuda.is_available():
+    try:
+        return find_gpu().compute_capability
+    except BackendError:
         return None
-    major, minor = torch.cuda.get_device_capability()
-    return f"{major}.{minor}"
 
 
 def _monitor(library: Any, progress: Progress) -> Any:

@@ -39,6 +39,8 @@ _BLOCK = 1024
 # knows both the RTX 40 series and Hopper. Left alone, Triton writes the newest that it knows, 9.4 for Hopper.
 _PTX_VERSION = 80
 
+_registered: set[str] = set()  # compute capabilities; TensorRT refuses the same name a second time
+
 
 @triton.jit
 def mosaic_kernel(
@@ -120,13 +122,15 @@ def _entry(ptx: str, name: str) -> tuple[str, list[str], str]:
 
 
 def register_plugin(trt: Any, trtp: Any, capability: str) -> None:
-    """Register the plugin with TensorRT.
+    """Register the plugin with TensorRT, once in a process.
 
     Args:
         trt: the module tensorrt.
         trtp: the module tensorrt.plugin.
-        capability: of the GPU that the engine is built for.
+        capability: of the GPU that the engine is built for; in one process always the same, as it is the one here.
     """
+    if capability in _registered:
+        return
 
     @trtp.register(PLUGIN_ID)
     def describe(images: trtp.TensorDesc, sizes: trtp.TensorDesc, grid: int, fragment: int) -> trtp.TensorDesc:
@@ -152,6 +156,8 @@ def register_plugin(trt: Any, trtp: Any, capability: str) -> None:
         numbers[0], numbers[1] = trtp.SymInt32(images.shape_expr[1]), trtp.SymInt32(images.shape_expr[2])
         return kernel.name, kernel.ptx, launch, numbers
 
+    _registered.add(capability)
+
 
 def build_with_plugin(
     model: onnx.ModelProto,
@@ -162,12 +168,12 @@ def build_with_plugin(
     say: Say,
 ) -> bool:
     """Build an engine whose fragments are the plugin's; return whether that was possible, after saying why not."""
-    reason = "it is for classic TensorRT, and --input image"
-    if compiler.flavour is CLASSIC and any(_is_node(node) for node in model.graph.node):
+    reason = "it is for classic TensorRT"
+    if compiler.flavour is CLASSIC:
         with TemporaryDirectory(prefix="glia-") as folder:
             graph = Path(folder, "graph.onnx")
-            onnx.save_model(with_plugin(model), graph)
             try:
+                onnx.save_model(with_plugin(model), graph)
                 trtp = import_module("tensorrt.plugin")
                 register_plugin(compiler.library, trtp, compiler.compute_capabilities[0])
                 build_engine(graph, path, compiler, shapes, progress)

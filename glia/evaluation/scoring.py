@@ -53,7 +53,15 @@ class DeviceScorer:
         Raises RuntimeError as `glia.ops.ragged_views`.
         """
         # The model's normalisation is folded into its first layer; float16 holds grey levels exactly.
-        views = ragged_views(pixels, starts, sizes, mean=(0.0,) * 3, std=(1.0,) * 3, dtype=self._dtype)
+        spec = self._model.fragment_spec
+        views = ragged_views(
+            *(pixels, starts, sizes),
+            mean=(0.0,) * 3,
+            std=(1.0,) * 3,
+            dtype=self._dtype,
+            grid=spec.grid,
+            fragment=spec.fragment,
+        )
         scores: Tensor = self._model(*(view.permute(0, 2, 3, 1) for view in views))
         return scores
 

@@ -13,6 +13,8 @@ Imported only when a CUDA tensor reaches the operator, see `glia.ops.fragment_sa
 # mypy: disable-error-code="import-untyped,no-untyped-def,no-untyped-call,untyped-decorator"
 # ruff: noqa: N803, N806
 
+from contextlib import nullcontext
+
 import torch
 import triton
 import triton.language as tl
@@ -54,7 +56,11 @@ def end_source(result, size, TARGET: tl.constexpr):
 
 @triton.jit
 def fixed_point(weights, total):
-    """Normalise, round to Pillow's 22 bits, and split: float16 products of the two parts with grey levels are exact."""
+    """Normalise, round to Pillow's 22 bits, and split: float16 products of the two parts with grey levels are exact.
+
+    Triton's division may be off by 2 units in the last place, and a weight by one of Pillow's units with it: far less
+    than what may change a grey level by more than one.
+    """
     rounded = tl.floor(weights / total * 4194304.0 + 0.5) / 4194304.0
     high = rounded.to(tl.float16)
     return high, (rounded - high.to(tl.float32)).to(tl.float16)
@@ -212,22 +218,24 @@ def launch(
     semantic, detail = pixels.new_empty(shape, dtype=dtype), pixels.new_empty(shape, dtype=dtype)
     parts = (size // TILE) ** 2 + triton.cdiv(size * size, BLOCK)
     kernel = views_kernel if triton.knobs.runtime.interpret else wrap_triton(views_kernel)
-    kernel[(sizes.shape[0], parts)](
-        semantic,
-        detail,
-        pixels,
-        pixels.numel(),
-        starts,
-        row_bytes,
-        sizes,
-        *mean,
-        *(1 / value for value in std),
-        GRID=grid,
-        FRAGMENT=fragment,
-        TILE=TILE,
-        STEP=_STEP,
-        BLOCK=BLOCK,
-        LONGEST=LONGEST_SIDE,
-        enable_fp_fusion=False,
-    )
+    # Triton launches on the current device. (A tracer's tensors are of subclasses; their GPU need not be here.)
+    with torch.cuda.device_of(pixels) if type(pixels) is Tensor else nullcontext():
+        kernel[(sizes.shape[0], parts)](
+            semantic,
+            detail,
+            pixels,
+            pixels.numel(),
+            starts,
+            row_bytes,
+            sizes,
+            *mean,
+            *(1 / value for value in std),
+            GRID=grid,
+            FRAGMENT=fragment,
+            TILE=TILE,
+            STEP=_STEP,
+            BLOCK=BLOCK,
+            LONGEST=LONGEST_SIDE,
+            enable_fp_fusion=False,
+        )
     return semantic, detail

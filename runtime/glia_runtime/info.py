@@ -32,8 +32,9 @@ def describe(artifact: Path) -> list[tuple[str, str]]:
     if manifest.map_view:
         rows.append(("maps", f"of the {manifest.map_view} view"))
     if manifest.engine:
-        gpus = ", ".join(manifest.engine.compute_capabilities) or "the GPU it was built on"
-        rows.append(("engine", f"{manifest.engine.flavour} {manifest.engine.version}, compute capability {gpus}"))
+        gpus = ", ".join(manifest.engine.compute_capabilities)  # none for a CPU
+        made_for = f", compute capability {gpus}" if gpus else ""
+        rows.append(("engine", f"{manifest.engine.flavour} {manifest.engine.version}{made_for}"))
     rows += [
         ("parity of", manifest.parity_graph),
         *(

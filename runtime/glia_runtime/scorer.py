@@ -18,7 +18,7 @@ from glia_runtime.inputs import Prepared, collate, in_batches, prepare
 from glia_runtime.manifest import Manifest, read_manifest, verify_artifact
 from glia_runtime.pipeline import NOT_FINITE, Named, PathLike, Result, stream_results
 from glia_runtime.probe import probe_images
-from glia_runtime.verdicts import facts_of, has_passed, remember
+from glia_runtime.verdicts import Facts, facts_of, forget, has_passed, remember
 
 MODEL_VARIABLE = "GLIA_MODEL"
 BUNDLED_MODEL = Path(__file__).parent / "bundled" / "glianet-vit-tiny.onnx"
@@ -49,7 +49,7 @@ class Scorer:
         """Open `artifact` (by default ``$GLIA_MODEL``, else the bundled model).
 
         The manifest and its version are checked first, then the file's size and hash; only then is it handed to a
-        backend. An engine is probed (`self_test`) the first time it meets a GPU, driver or library; the pass is
+        backend. On a GPU it is probed (`self_test`) the first time it meets that GPU, driver or library; the pass is
         remembered in the user's cache directory (`glia_runtime.verdicts`).
 
         Args:
@@ -172,6 +172,8 @@ class Scorer:
             )
         difference = float(np.abs(self.score(images).astype(np.float64) - np.array(probe.scores)).max())
         if difference > self.tolerance:
+            if facts := self._facts():
+                forget(facts)
             raise ArtifactError(
                 f"{self.artifact}: the self-test failed: a probe score is off by {difference:.3g}, "
                 f"more than {self.tolerance:.3g}; do not use it on this machine, export it again"
@@ -180,13 +182,21 @@ class Scorer:
 
     def _prove(self) -> None:
         """Pass the self-test; where it is asked for once a machine, unless that has been passed before."""
-        machine = self._backend.machine
-        if machine is None:
+        facts = self._facts()
+        if facts is None:
             self.self_test()
-            return
-        facts = facts_of(self.manifest.artifact_sha256, machine)
-        if not has_passed(facts):
+        elif not has_passed(facts):
             remember(facts, self.self_test())
+
+    def _facts(self) -> Facts | None:
+        """What a pass of the probe is bound to; None where passes are not remembered."""
+        machine = self._backend.machine
+        return None if machine is None else facts_of(self.manifest.artifact_sha256, machine)
+
+    @property
+    def probed(self) -> bool:
+        """Whether the file passed its probe when it was opened, or on this machine before: so it is on a GPU."""
+        return self._backend.machine is not None
 
     @property
     def tolerance(self) -> float:

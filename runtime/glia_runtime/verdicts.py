@@ -49,6 +49,14 @@ def remember(facts: Facts, difference: float) -> None:
             temporary.write_text(json.dumps({"passed": facts, "difference": difference}, indent=2) + "\n")
 
 
+def forget(facts: Facts) -> None:
+    """Drop a pass that holds no longer: the probe has failed since."""
+    path = _path(facts)
+    if path is not None:
+        with suppress(OSError):
+            path.unlink()
+
+
 def _path(facts: Facts) -> Path | None:
     """The verdict's file; None where the user has no home."""
     cache = os.environ.get("XDG_CACHE_HOME", "")

@@ -77,7 +77,12 @@ def exported(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, picture
     def export(target: Target, kind: InputKind, precision: Precision) -> Path:
         path = folder / f"{kind}-{precision}.{suffixes[target]}"
         if not path.exists():
-            export_checkpoint(checkpoint, target, path, precision=precision, input=kind, images=pictures)
+            threads = torch.get_num_threads()
+            torch.set_num_threads(1)  # which must not stay in the artifact, see test_pt2.py
+            try:
+                export_checkpoint(checkpoint, target, path, precision=precision, input=kind, images=pictures)
+            finally:
+                torch.set_num_threads(threads)
         return path
 
     return export

@@ -53,6 +53,12 @@ def test_missing_packages_are_named(
     assert info.unavailable == reason
 
 
+def test_a_missing_compiler_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    lines = CliRunner().invoke(app, ["--list"]).stdout.splitlines()
+    assert lines[-1].endswith(": no C++ compiler no-such-compiler: install g++, or name one in $CXX")
+
+
 def test_the_targets_are_those_that_can_be_typed() -> None:
     from glia_export.cli import To
 
@@ -78,6 +84,7 @@ def test_version() -> None:
             "fp16-weights only; for bf16 export --to trt",
         ),
         (["model.pt", "--to", "onnx", "--max-batch", "8"], "--to onnx makes no engine: leave out"),
+        (["model.pt", "--to", "onnx", "--plugin"], "--plugin is for --to trt with --input image"),
         (["model.pt", "--to", "onnx", "-o", "missing/m.onnx"], "missing/m.onnx: "),
     ],
 )

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,6 +43,16 @@ def test_scores(exported: Exported, model: QualityModel, pictures: Path, kind: I
     scorer.self_test()
 
 
+@pytest.fixture
+def library(exported: Exported, tmp_path: Path) -> Path:
+    """The compiled code inside a package."""
+    with zipfile.ZipFile(exported("pt2", "image", "fp32")) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(".so")]
+        path = tmp_path / "model.so"
+        path.write_bytes(archive.read(name))
+    return path
+
+
 def test_the_package_loads_without_glia_and_without_its_caches(exported: Exported) -> None:
     program = f"""
 import sys
@@ -54,19 +65,17 @@ print("scored")
     assert (done.stdout, done.stderr) == ("scored\n", "")
 
 
-def test_no_newer_instructions_than_promised(exported: Exported) -> None:
+def test_no_newer_instructions_than_promised(library: Path) -> None:
     """AVX-512 would name a zmm register; the same package then kills the process on most desktop CPUs."""
     if (objdump := shutil.which("objdump")) is None:
         pytest.skip("no objdump here")
-    import zipfile
-
-    path = exported("pt2", "image", "fp32")
-    with zipfile.ZipFile(path) as archive:
-        (library,) = [name for name in archive.namelist() if name.endswith(".so")]
-        code = path.with_suffix(".so")
-        code.write_bytes(archive.read(library))
-    listing = subprocess.run([objdump, "-d", code], capture_output=True, text=True, check=True).stdout
+    listing = subprocess.run([objdump, "-d", library], capture_output=True, text=True, check=True).stdout
     assert "%ymm" in listing and "%zmm" not in listing
+
+
+def test_as_many_threads_as_the_machine_that_runs_it_has(library: Path) -> None:
+    """The fixture compiles under one thread; with that compiled in, no parallel region would be left."""
+    assert b"GOMP_parallel" in library.read_bytes()
 
 
 def test_a_damaged_package_is_one_line(exported: Exported, tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from typing import Any
 
 import onnx
 import pytest
-import torch
 from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
@@ -22,7 +21,8 @@ from glia_export.cli import app
 from glia_export.engine_options import EngineOptions, profile_of
 from glia_export.tensorrt_export import build_engine, choose_compiler
 from glia_runtime.backends.engines import CLASSIC, RTX, Flavour
-from glia_runtime.errors import ArtifactError, MissingExtraError, UsageError
+from glia_runtime.backends.gpu import Gpu
+from glia_runtime.errors import ArtifactError, BackendError, MissingExtraError, UsageError
 from glia_runtime.fragments import FragmentSpec
 from glia_runtime.manifest import InputKind, Limits, Precision, Target, manifest_path, read_manifest, verify_artifact
 from tests.glia_export.conftest import Engine, needs_rtx, spread_model
@@ -38,8 +38,13 @@ def fake_library(version: str = "1.2.3") -> Any:
 def install(monkeypatch: pytest.MonkeyPatch, *, gpu: tuple[int, int] | None, **libraries: Any) -> None:
     """Make these libraries, and no others, importable, and this the machine's GPU."""
     monkeypatch.setattr(tensorrt_export, "import_if_here", libraries.get)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu is not None)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: gpu)
+
+    def find_gpu() -> Gpu:
+        if gpu is None:
+            raise BackendError("there is none")
+        return Gpu("NVIDIA Test", "{}.{}".format(*gpu), "board", "600.1 CUDA 13.0")
+
+    monkeypatch.setattr(tensorrt_export, "find_gpu", find_gpu)
 
 
 @pytest.mark.parametrize(
@@ -74,8 +79,13 @@ def test_the_compiler_is_chosen_and_said(
 
 def test_what_no_compiler_builds_for(monkeypatch: pytest.MonkeyPatch) -> None:
     install(monkeypatch, gpu=(9, 0), tensorrt_rtx=fake_library())
-    with pytest.raises(UsageError, match=r"TensorRT-RTX 1.2.3 does not build .* 9.0; choose from 7.5, 8.9, 12.0 with"):
+    with pytest.raises(
+        UsageError, match=r"TensorRT-RTX 1.2.3 does not build .* 9.0; choose from 7.5, 8.9, 12.0 with"
+    ) as raised:
         choose_compiler("trt", (), print)
+    assert str(raised.value).endswith(", or for the GPU here: pip install 'glia[trt]', then --to trt")
+    with pytest.raises(UsageError, match=r"9.9; choose from .* with --compute-capability$"):
+        choose_compiler("trt", ("9.9",), print)
     install(monkeypatch, gpu=None)
     with pytest.raises(MissingExtraError, match=r"--to trt needs tensorrt_rtx.*'glia\[trt-rtx\]'"):
         choose_compiler("trt", (), print)
@@ -107,6 +117,19 @@ def test_profiles() -> None:
 def test_options_out_of_range(options: EngineOptions, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         profile_of(options, "image")
+
+
+@needs_rtx
+def test_the_plugin_is_for_pictures(tmp_path: Path) -> None:
+    for target, kind in (("trt", "views"), ("trt-rtx", "image")):
+        with pytest.raises(UsageError, match="--plugin is for --to trt with --input image"):
+            export_checkpoint(
+                "m.pt",
+                target,  # type: ignore[arg-type]
+                tmp_path / "m.engine",
+                input=kind,  # type: ignore[arg-type]
+                engine=EngineOptions(plugin=True),
+            )
 
 
 def test_views_have_no_size() -> None:

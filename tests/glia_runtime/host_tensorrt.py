@@ -21,12 +21,16 @@ import numpy as np
 class HostCuda(ModuleType):
     """`pycuda.driver`: device memory is host memory, and a stream's work waits until it is synchronised."""
 
+    class MemoryError(Exception):  # as pycuda calls it, which derives its errors from Exception
+        pass
+
     def __init__(self) -> None:
         super().__init__("pycuda.driver")
         self.contexts = 0
         self.sizes: dict[int, Any] = {}
         self.locked: set[int] = set()
         self.free_bytes = 1 << 34
+        self.allocations_left = 1 << 30
         self.event_flags = SimpleNamespace(BLOCKING_SYNC=1, DISABLE_TIMING=2)
         cuda = self
 
@@ -89,6 +93,9 @@ class HostCuda(ModuleType):
 
     def mem_alloc(self, size: int) -> Any:
         self.needs_context()
+        self.allocations_left -= 1
+        if self.allocations_left < 0:
+            raise self.MemoryError("cuMemAlloc failed: out of memory\nand more")
         held = ctypes.create_string_buffer(size)
         allocation = _Allocation(ctypes.addressof(held))
         self.sizes[int(allocation)] = held

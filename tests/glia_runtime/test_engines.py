@@ -84,6 +84,12 @@ FOR_BOTH = " --compute-capability 8.9 --compute-capability 12.0"
         (
             Machine(HOPPER, RTX, True),
             "b16.engine: was compiled for compute capability 8.9, 12.0, and the GPU here is NVIDIA H100 (compute "
+            "capability 9.0): rebuild it: pip install 'glia[trt]', then "
+            + REBUILD.format("trt", " --compute-capability 9.0"),
+        ),
+        (
+            Machine(HOPPER, RTX | CLASSIC, True),
+            "b16.engine: was compiled for compute capability 8.9, 12.0, and the GPU here is NVIDIA H100 (compute "
             "capability 9.0): rebuild it: " + REBUILD.format("trt", " --compute-capability 9.0"),
         ),
         (
@@ -178,6 +184,18 @@ def test_a_gpu_is_described(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_gpu(monkeypatch: pytest.MonkeyPatch, driver: HostDriver, words: str) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda name: driver)
     with pytest.raises(BackendError, match=words):
+        find_gpu()
+
+
+def test_a_driver_without_what_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    class OldDriver(HostDriver):
+        def __getattribute__(self, name: str) -> Any:  # as ctypes does for a symbol that is not there
+            if name == "cuDeviceGetUuid_v2":
+                raise AttributeError(name)
+            return super().__getattribute__(name)
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: OldDriver())
+    with pytest.raises(BackendError, match=r"the NVIDIA driver here is too old .*; update it"):
         find_gpu()
 
 

@@ -21,6 +21,7 @@ from glia_runtime import (
     ParityRow,
     Probe,
     Scorer,
+    read_manifest,
     write_manifest,
 )
 from glia_runtime.backends import BACKENDS, open_backend
@@ -207,6 +208,18 @@ def test_threads(copy: tuple[Path, Manifest], backend: str) -> None:
     assert default.threads == usable_cpus()
 
 
+def test_torch_takes_the_threads(torchscript_artifact: Path) -> None:
+    import torch
+
+    manifest, before = read_manifest(torchscript_artifact), torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            open_backend(torchscript_artifact, manifest, "cpu", threads=threads)
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_registry_entries_resolve() -> None:
     for info in BACKENDS:
         cls = getattr(import_module(f"glia_runtime.backends.{info.module}"), info.cls)
@@ -239,7 +252,8 @@ def test_self_test_fails_when_a_score_is_off(copy: tuple[Path, Manifest]) -> Non
 # TorchScript
 
 
-def test_torchscript(tmp_path: Path, pictures: list[Path]) -> None:
+@pytest.fixture
+def torchscript_artifact(tmp_path: Path) -> Path:
     torch = pytest.importorskip("torch")
 
     class MeanGrey(torch.nn.Module):  # type: ignore[misc,name-defined]
@@ -253,6 +267,10 @@ def test_torchscript(tmp_path: Path, pictures: list[Path]) -> None:
         warnings.filterwarnings("ignore", message=r"`torch\.jit\.\w+` is ")
         torch.jit.trace(MeanGrey().eval(), (view, view)).save(str(path))
     write_manifest(artifacts.manifest_for(path, "views", "torchscript"), path)
-    scorer = Scorer.open(path)
+    return path
+
+
+def test_torchscript(torchscript_artifact: Path, pictures: list[Path]) -> None:
+    scorer = Scorer.open(torchscript_artifact)
     assert scorer.self_test() <= 1e-5  # see test_scorer.CLOSE
     assert [result.error for result in scorer.stream(pictures)] == [None] * len(pictures)

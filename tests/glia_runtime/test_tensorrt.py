@@ -158,6 +158,33 @@ def test_one_in_flight_where_the_gpu_has_no_room_for_two(opened: Opened, cuda: H
     assert library.batches[-1] == 1 and library.contexts == 1
 
 
+def test_one_in_flight_where_the_second_does_not_fit_after_all(opened: Opened, cuda: HostCuda) -> None:
+    backend, library = opened("views")
+    cuda.allocations_left = 2  # of three
+    images = [noise_image(240, 240)] * 9
+    np.testing.assert_allclose(Scorer(backend).score(images), artifacts.expected_score(images[0], "views"), atol=CLOSE)
+    assert library.batches[-1] == 1 and len(cuda.sizes) == 3
+
+
+@pytest.mark.parametrize("left", [0, 1, 2])
+def test_a_gpu_without_room_is_one_line(opened: Opened, cuda: HostCuda, left: int) -> None:
+    cuda.allocations_left = left
+    with pytest.raises(
+        BackendError, match=r"model.engine: cannot be loaded on NVIDIA Test .*out of memory\); see with"
+    ):
+        opened("views")
+    assert cuda.sizes == {}
+
+
+def test_a_file_that_vanishes_is_one_line(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(path: Path) -> bytes:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(Path, "read_bytes", gone)
+    with pytest.raises(BackendError, match=r"cannot be loaded on .*No such file or directory"):
+        opened("views")
+
+
 def test_a_failure_is_one_line_and_the_next_batch_is_scored(opened: Opened) -> None:
     backend, library = opened("views")
     images = [noise_image(224, 224 + index) for index in range(10)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,19 @@ def test_a_failed_probe_refuses_to_score_and_is_tried_again(probed: tuple[Path, 
             Scorer.open(path)
     assert not cache.exists()
     artifacts.rewrite(path, manifest)
+    assert pictures_run(Scorer.open(path)) == len(PROBE_SIZES)
+
+
+def test_a_failed_self_test_is_no_longer_a_pass(probed: tuple[Path, Manifest, Any], cache: Path) -> None:
+    path, manifest, _ = probed
+    scorer = Scorer.open(path)
+    assert len(list(cache.rglob("*.json"))) == 1
+    probe = Probe(tuple(score + 1 for score in manifest.probe.scores), manifest.probe.tolerance)
+    scorer.manifest = replace(manifest, probe=probe)  # as if the machine had begun to compute something else
+    for _ in range(2):
+        with pytest.raises(ArtifactError, match="self-test failed"):
+            scorer.self_test()
+        assert not list(cache.rglob("*.json"))
     assert pictures_run(Scorer.open(path)) == len(PROBE_SIZES)
 
 

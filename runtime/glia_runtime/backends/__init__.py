@@ -170,7 +170,8 @@ def open_backend(
     """Load `artifact` in the fastest way that can run here and is proven; also return which, and why that one.
 
     Proven is what has a parity row that passes, or else what `prove` raises nothing about: the probe on this machine.
-    A way whose row fails is taken only when `backend` names it, and one on the CPU without a row after those with.
+    A way whose row fails is taken only when `backend` names it, and one on the CPU without a row after those with. On a
+    GPU a row does not do: kernels, driver and library there differ from machine to machine.
 
     Args:
         artifact: the file.
@@ -178,7 +179,7 @@ def open_backend(
         device: "auto", or one of `BackendInfo.devices`.
         backend: "auto", or a `BackendInfo.title`.
         threads: for the arithmetic on the CPU; None for all.
-        prove: called with a loaded backend that has no parity row.
+        prove: called with a loaded backend that has no parity row, or is on a GPU (`Backend.machine`).
 
     Raises:
         BackendError: no backend runs the target, or not on `device`, or none can here.
@@ -199,7 +200,7 @@ def open_backend(
             continue
         try:
             loaded = way.load(artifact, manifest, threads)
-            if row is None:
+            if row is None or loaded.machine is not None:
                 prove(loaded)
         except GliaError as error:
             refusals.append(error)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from glia_runtime.backends.gpu import find_gpu
 from glia_runtime.errors import ArtifactError, BackendError
 from glia_runtime.inputs import INPUT_NAMES, Inputs, check_inputs
 from glia_runtime.manifest import Manifest, Precision
@@ -37,8 +38,8 @@ class Backend(ABC):
     """As in the registry and in parity rows."""
 
     machine: Mapping[str, str] | None = None
-    """For a backend whose artifacts have to be probed on each machine that runs them: what a verdict is bound to
-    besides the artifact, as the GPU, the driver and the library; set by `_load`.
+    """On a GPU, where an artifact is probed on each machine that runs it: what a verdict is bound to besides the
+    artifact, see `Gpu.facts`; set by `_load`.
     """
 
     def __init__(
@@ -141,6 +142,15 @@ class Backend(ABC):
                     f"{self.artifact}: {list(scores.shape)} scores for {wanted} picture(s); export it again"
                 )
         return [scores.astype(np.float32, copy=False) for scores in outcomes]
+
+    def _bind(self, library: str) -> None:
+        """Set `machine` to the GPU here; `library` is the one that computes, with its version."""
+        try:
+            self.machine = find_gpu().facts(library)
+        except BackendError as error:
+            raise BackendError(
+                f"{self.artifact}: {self.name} on {self.device} needs an NVIDIA GPU, and {error}"
+            ) from error
 
     def _refuse(self, reason: object) -> ArtifactError:
         return ArtifactError(

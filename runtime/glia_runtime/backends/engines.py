@@ -152,7 +152,10 @@ def check_engine(artifact: Path, manifest: Manifest, machine: Machine) -> None:
 def rebuild_command(
     artifact: Path, manifest: Manifest, engine: EngineInfo, gpu: Gpu, libraries: Mapping[str, Library]
 ) -> str:
-    """The command that makes the same engine for `gpu` with a library that is here; MODEL.pt is the checkpoint."""
+    """The command that makes the same engine for `gpu`, with a library that is here if one can.
+
+    MODEL.pt is the checkpoint. The manifest does not hold --min-batch and --opt-batch: these become the defaults.
+    """
     local = gpu.compute_capability
     name = engine.flavour if engine.flavour in libraries else next(iter(libraries), engine.flavour)
     if name == RTX.name and name in libraries and local not in libraries[name].builds_for:
@@ -166,4 +169,5 @@ def rebuild_command(
         words += ["--max-batch", str(manifest.limits.max_batch)]
     if manifest.input == "image" and manifest.limits.max_height is not None:
         words += ["--max-size", str(manifest.limits.max_height)]
-    return shlex.join([*words, "-o", str(artifact)])
+    command = shlex.join([*words, "-o", str(artifact)])
+    return command if name in libraries else f"pip install 'glia[{FLAVOURS[name].target}]', then {command}"

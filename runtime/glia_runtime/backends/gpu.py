@@ -37,6 +37,16 @@ class Gpu:
     identity: str
     driver: str
 
+    def facts(self, library: str) -> dict[str, str]:
+        """What a verdict on this board is bound to; `library` names the one that computes, and its version."""
+        return {
+            "gpu": self.name,
+            "board": self.identity,
+            "compute_capability": self.compute_capability,
+            "driver": self.driver,
+            "library": library,
+        }
+
     def __str__(self) -> str:
         """Name and compute capability, for messages."""
         return f"{self.name} (compute capability {self.compute_capability})"
@@ -61,6 +71,8 @@ def find_gpu() -> Gpu:
     device, major, minor, cuda_version = (ctypes.c_int() for _ in range(4))
     name = ctypes.create_string_buffer(_NAME_LENGTH)
     identity = (ctypes.c_ubyte * 16)()
+    if not hasattr(cuda, "cuDeviceGetUuid_v2"):
+        raise BackendError("the NVIDIA driver here is too old (it brings no CUDA 11.4); update it")
     statuses = (
         cuda.cuDeviceGet(ctypes.byref(device), 0),
         cuda.cuDeviceGetName(name, _NAME_LENGTH, device),

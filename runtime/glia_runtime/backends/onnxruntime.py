@@ -59,6 +59,7 @@ class OnnxRuntimeBackend(Backend):
             raise self._refuse(error) from error
         if self.device == "cuda":
             self._check_cuda()
+            self._bind(f"onnxruntime {onnxruntime.__version__}")
         self._check_signature(
             (item.name for item in self._session.get_inputs()), (item.name for item in self._session.get_outputs())
         )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -23,7 +25,8 @@ class Pt2Backend(Backend):
     """A ``.pt2`` file: a shared library of kernels that torch loads.
 
     All that the library is bound to is compared first, because a wrong one does not raise: it kills the process
-    (an illegal instruction) or computes nonsense (another torch).
+    (an illegal instruction) or computes nonsense (another torch). On the CPU `threads` is set for all of torch in this
+    process: torch knows no other way.
     """
 
     name = "aotinductor"
@@ -32,15 +35,18 @@ class Pt2Backend(Backend):
         torch: Any = import_module("torch")
         self._torch = torch
         self._check_fits()
+        if self.device == "cpu":
+            torch.set_num_threads(self.threads)
+        else:
+            self._bind(f"torch {torch.__version__}")
         inductor: Any = import_module("torch._inductor")
-        before = logging.root.manager.disable
-        logging.disable(logging.WARNING)  # torch remarks on CUDA_HOME, and calls what it cannot read outdated
         try:
-            self._package: Any = inductor.aoti_load_package(str(self.artifact))
+            # Single-threaded, which a backend is: left alone, the package asks an event whether its last run has ended,
+            # and asking is forbidden while a CUDA graph is recorded.
+            with quiet_torch():  # it remarks on CUDA_HOME, and calls what it cannot read outdated
+                self._package: Any = inductor.aoti_load_package(str(self.artifact), run_single_threaded=True)
         except Exception as error:  # RuntimeError, OSError and others, by what in the file is wrong
             raise self._refuse(error) from error
-        finally:
-            logging.disable(before)
         self._graphs: dict[int, CudaGraph] = {}
         self._met: set[int] = set()
 
@@ -55,7 +61,7 @@ class Pt2Backend(Backend):
                 f"packages run in their own only; {rebuild}"
             )
         if self.device == "cpu":
-            if not torch.backends.cpu.get_cpu_capability().startswith("AVX"):
+            if not has_avx2():
                 raise ArtifactError(
                     f"{self.artifact}: compiled for x86-64 CPUs with AVX2, and this one is not; use an .onnx artifact"
                 )
@@ -71,7 +77,9 @@ class Pt2Backend(Backend):
 
     def _run(self, inputs: Inputs) -> npt.NDArray[Any]:
         tensors = [self._torch.from_numpy(inputs[name]).to(self.device) for name in INPUT_NAMES[self.manifest.input]]
-        with self._torch.inference_mode():
+        # Left alone, the patch embedding, a convolution, takes TF32, which keeps 10 bits in a float32 product.
+        # A recorded graph keeps what it was recorded with.
+        with self._torch.inference_mode(), self._torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             scores = self._replay(tensors) if self._graph_pays() else self._package(*tensors)
         return scores.cpu().numpy()  # type: ignore[no-any-return]
 
@@ -91,6 +99,31 @@ class Pt2Backend(Backend):
                 return self._package(*tensors)
             self._graphs[batch] = CudaGraph(self._torch, self._package, tensors)
         return self._graphs[batch](tensors)
+
+
+def has_avx2() -> bool:
+    """Whether this is an x86-64 CPU with AVX2, or more."""
+    capability: str = import_module("torch").backends.cpu.get_cpu_capability()
+    return capability.startswith("AVX")
+
+
+@contextmanager
+def quiet_torch() -> Iterator[None]:
+    """Keep what torch logs below errors to itself, and nothing else."""
+
+    def passes(record: logging.LogRecord) -> bool:
+        return record.levelno > logging.WARNING or record.name.partition(".")[0] != "torch"
+
+    # At the handlers (torch makes its own), as a logger's filter sees nothing of the loggers below it.
+    names = ["torch", *(name for name in logging.root.manager.loggerDict if name.startswith("torch."))]
+    handlers = {handler for logger in (None, *names) for handler in logging.getLogger(logger).handlers}
+    for handler in handlers:
+        handler.addFilter(passes)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(passes)
 
 
 class CudaGraph:

@@ -18,10 +18,11 @@ from weakref import WeakSet
 import numpy as np
 import numpy.typing as npt
 
-from glia_runtime.backends.base import Backend
+from glia_runtime.backends.base import Backend, first_line
 from glia_runtime.backends.engines import flavour_of
 from glia_runtime.backends.gpu import find_gpu
 from glia_runtime.backends.slots import filled, run_in_turn
+from glia_runtime.errors import BackendError, GliaError
 from glia_runtime.inputs import INPUT_NAMES, MAX_BATCH_PIXELS, Inputs
 
 IN_FLIGHT = 2
@@ -50,26 +51,26 @@ class TensorRTBackend(Backend):
         flavour, engine = flavour_of(self.artifact, self.manifest)
         gpu = find_gpu()
         self._library: Any = import_module(flavour.module)
-        self.machine = {
-            "gpu": gpu.name,
-            "board": gpu.identity,
-            "compute_capability": gpu.compute_capability,
-            "driver": gpu.driver,
-            "library": f"{flavour.name} {engine.version}",
-        }
+        self.machine = gpu.facts(f"{flavour.name} {engine.version}")
         self._logger: Any = error_logger(self._library)
         _open.add(self)
-        with _current_context() as cuda:
-            try:
+        try:
+            with _current_context() as cuda:
                 self._deserialise()
                 self._slots = [self._slot(cuda)]
-            except BaseException:
-                self.close()
+        except BaseException as error:
+            self.close()
+            if isinstance(error, GliaError) or not isinstance(error, Exception):
                 raise
+            raise BackendError(  # pycuda has types of its own, and GPU or host may be out of memory
+                f"{self.artifact}: cannot be loaded on {gpu} ({first_line(error)}); "
+                "see with nvidia-smi whether its memory is taken, or its driver in trouble"
+            ) from error
 
     def _deserialise(self) -> None:
         # Kept: the engine must not outlive it.
         self._runtime: Any = self._library.Runtime(self._logger)
+        self._logger.forget()
         data = self.artifact.read_bytes()
         if reasons := engine_faults(self._library, self._runtime, data):
             raise self._refuse(", ".join(reasons))
@@ -96,6 +97,7 @@ class TensorRTBackend(Backend):
         return _Slot(cuda, self._new_context(), reserved, self._logger)
 
     def _new_context(self) -> Any:
+        self._logger.forget()
         strategies = getattr(self._library, "CudaGraphStrategy", None)
         if strategies is None or self.manifest.input == "image":
             context = self._engine.create_execution_context()
@@ -111,10 +113,13 @@ class TensorRTBackend(Backend):
 
     def _run_parts(self, parts: Sequence[Inputs]) -> list[npt.NDArray[Any]]:
         with _current_context() as cuda:
-            free, _ = cuda.mem_get_info()
             # An engine for large pictures may take gigabytes for each batch in flight.
-            if len(self._slots) < min(IN_FLIGHT, len(parts)) and free > 2 * self._engine.device_memory_size_v2:
-                self._slots = [*self._slots, self._slot(cuda)]
+            if (
+                len(self._slots) < min(IN_FLIGHT, len(parts))
+                and cuda.mem_get_info()[0] > 2 * self._engine.device_memory_size_v2
+            ):
+                with suppress(Exception):  # the buffers did not fit after all, of whichever kind: one in flight, then
+                    self._slots = [*self._slots, self._slot(cuda)]
             scores = run_in_turn(self._slots, [filled(part, self._fewest) for part in parts])
         return [found[: len(next(iter(part.values())))] for found, part in zip(scores, parts, strict=True)]
 
@@ -146,11 +151,18 @@ class _Slot:
         self._stream = cuda.Stream(_NON_BLOCKING)
         # The waiting thread sleeps: the decoders need the cores.
         self._done = cuda.Event(cuda.event_flags.BLOCKING_SYNC | cuda.event_flags.DISABLE_TIMING)
-        self._memory = {name: _Memory(cuda, size) for name, size in reserved.items()}
+        self._memory = {name: _Memory(cuda) for name in reserved}
         self._scores = self._memory["score"]
-        self._returned = self._scores.host[:0]
+        self._returned = self._scores.host
+        try:
+            for name, size in reserved.items():
+                self._memory[name].reserve(size)
+        except BaseException:
+            self.free()
+            raise
 
     def submit(self, inputs: Inputs) -> None:
+        self._logger.forget()
         for name, array in inputs.items():
             memory = self._memory[name]
             memory.reserve(array.nbytes)
@@ -189,11 +201,10 @@ class _Slot:
 class _Memory:
     """Bytes of one tensor: page-locked on this side, so that copies need not wait, and on the GPU."""
 
-    def __init__(self, cuda: Any, size: int) -> None:
+    def __init__(self, cuda: Any) -> None:
         self._cuda = cuda
         self.host: npt.NDArray[np.uint8] = np.empty(0, np.uint8)
         self.device: Any = None
-        self.reserve(size)
 
     def reserve(self, size: int) -> None:
         """Grow to `size` bytes; what was there is lost. Only while nothing is in flight."""
@@ -208,11 +219,17 @@ class _Memory:
 
 
 def error_logger(library: Any) -> Any:
-    """A logger for either flavour that keeps the last error, `reason`, for an exception; it prints nothing."""
+    """A logger for either flavour that keeps the last error since `forget`, `reason`, for an exception.
+
+    It prints nothing.
+    """
 
     class Logger(library.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
+            self.forget()
+
+        def forget(self) -> None:
             self.reason = "it gives no reason"
 
         def log(self, severity: Any, message: str) -> None:
