@@ -310,7 +310,7 @@ def _write_torchscript(
     say("tracing the graph to TorchScript")
     save_torchscript(model, draft.input, draft.precision, path)
     if draft.precision == "fp16" and not torch.cuda.is_available():
-        say("comparing float16 on the CPU, which has no fast products for it: minutes for a ViT-B/16")
+        say("comparing float16 on the CPU, which has no fast products for it: this takes long")
     return _proven(draft, pictures, reference, path, say)
 
 
@@ -323,7 +323,7 @@ def _write_pt2(
     package: PackageTarget,
     say: Say,
 ) -> Manifest:
-    say(f"compiling the graph with torch {package.info.version} for {package.title}: a minute for a ViT-B/16")
+    say(f"compiling the graph with torch {package.info.version} for {package.title}")
     save_pt2(model, draft.input, draft.precision, package, path)
     return _proven(replace(draft, engine=package.info), pictures, reference, path, say)
 

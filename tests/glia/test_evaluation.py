@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -17,13 +16,9 @@ from glia.evaluation import photographs
 from glia.evaluation.metrics import krcc, plcc, rmse, srcc
 from glia.evaluation.photographs import choose_photographs, rank_photographs
 from glia.evaluation.report import evaluate_dataset, evaluate_photographs
-from glia.evaluation.scoring import DeviceScorer, open_model
+from glia.evaluation.scoring import open_model
 from glia.models import create_model, save_checkpoint
-from glia.ops import pack_ragged
 from glia_runtime.errors import GliaError, UsageError
-from glia_runtime.manifest import ScoreScale
-from glia_runtime.views import sample_views
-from tests.shapes import noise_image
 
 numbers = st.lists(st.integers(-5, 5), min_size=3, max_size=30)
 
@@ -141,26 +136,3 @@ def test_models_that_cannot_be_opened(tmp_path: Path) -> None:
     for name in ("missing.pt", "missing.onnx"):
         with pytest.raises(GliaError, match=name):
             open_model(str(tmp_path / name))
-
-
-@pytest.mark.parametrize(
-    "device",
-    [
-        "cpu",
-        pytest.param(
-            "cuda", marks=(pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here"))
-        ),
-    ],
-)
-def test_pictures_on_a_device_score_as_the_runtimes_views(device: str) -> None:
-    model = create_model("glianet", backbone="test_vit").eval()
-    model.set_scale(ScoreScale(0.0, 100.0, True, "test"), mean=50.0, std=20.0)
-    pictures = [noise_image(*shape) for shape in ((224, 300), (480, 230), (301, 301))]
-    packed = pack_ragged([torch.from_numpy(picture).to(device) for picture in pictures])
-    scores = DeviceScorer(model, device)(*packed).cpu()
-    assert scores.dtype == torch.float32
-    views = zip(*map(sample_views, pictures), strict=True)
-    with torch.inference_mode():
-        expected = model(*(torch.from_numpy(np.stack(view)) for view in views))
-    # The parity bounds of fp32 and fp16, parts of the scale's 100; the resize adds a few grey levels of 1.
-    assert (scores - expected).abs().max() <= (1e-2 if device == "cpu" else 1.0)
