@@ -24,6 +24,7 @@ from glia_runtime.errors import BackendError, ImageError, one_line
 from glia_runtime.fragments import Image, check_image
 from glia_runtime.inputs import Prepared, in_batches, prepare
 from glia_runtime.manifest import Manifest
+from glia_runtime.room import Room
 from glia_runtime.thumbnails import thumbnail
 
 PathLike = str | os.PathLike[str]
@@ -31,9 +32,6 @@ Named = tuple[str, bytes | Image]
 """A name to report, and the picture: the bytes of a file, or a decoded array, uint8 [H, W, 3]."""
 
 NOT_FINITE = "the score is not a finite number; check the artifact with glia-infer --self-test"
-
-_AHEAD_BYTES = 1 << 27
-"""Prepared pictures that may wait for the graph: 446 pairs of views, or three frames of 12 MP beside one a thread."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,8 @@ def stream_results(
     """Yield one `Result` for each source, in order.
 
     Args:
-        sources: taken on the caller's thread, ahead of the results by a bounded number.
+        sources: taken on the caller's thread, ahead of the results by a bounded number. An error there is raised
+            after the results of those before it.
         manifest: of the artifact that `run` runs.
         run: scores a batch of prepared pictures, on the caller's thread.
         batch_size: pictures in one call of `run`, at most.
@@ -91,34 +90,75 @@ def stream_results(
         thumbnails: longest side of each result's thumbnail in pixels; None for none.
     """
     pool = ThreadPoolExecutor(workers, thread_name_prefix="glia-decode")
+    room = Room()
 
-    def submit(source: PathLike | Named) -> Future[Loaded]:
-        name, picture = source if isinstance(source, tuple) else (os.fspath(source), None)
-        return pool.submit(_load, name, picture, manifest, draft, thumbnails)
+    def submit(number: int, name: str, picture: bytes | Image | None) -> Future[Loaded]:
+        held = _bytes_of(picture)
+        room.add(held)
 
+        def load() -> Loaded:
+            with room.decoding(number) as enter:
+                loaded = _load(name, picture, manifest, draft, thumbnails, enter)
+                room.add(_bytes_of(loaded[1]) - held)
+            return loaded
+
+        return pool.submit(load)
+
+    failure: list[Exception] = []
+    submitted = (submit(number, *named) for number, named in enumerate(_named(sources, failure)))
     try:
-        for group in in_batches(_in_order(map(submit, sources), workers, batch_size), batch_size):
+        for group in in_batches(_in_order(submitted, room, workers, batch_size), batch_size):
             yield from _score(group, manifest, run)
     finally:
+        room.close()
         pool.shutdown(wait=True, cancel_futures=True)
+    if failure:
+        raise failure[0]
 
 
-def _in_order(submitted: Iterable[Future[Loaded]], workers: int, batch_size: int) -> Iterator[Loaded]:
+def _named(sources: Iterable[PathLike | Named], failure: list[Exception]) -> Iterator[tuple[str, bytes | Image | None]]:
+    """Names and pictures, None for a file's; ends where `sources` fails, so that what came before is still scored."""
+    try:
+        for source in sources:
+            yield source if isinstance(source, tuple) else (os.fspath(source), None)
+    except Exception as error:
+        failure.append(error)
+
+
+def _in_order(submitted: Iterable[Future[Loaded]], room: Room, workers: int, batch_size: int) -> Iterator[Loaded]:
     """Keep enough pictures in the pool to fill the next batch while one is scored; yield them as they came."""
     pending: deque[Future[Loaded]] = deque()
-    largest = 1
+
+    def take() -> Loaded:
+        loaded = pending.popleft().result()
+        room.take(_bytes_of(loaded[1]))
+        return loaded
+
     for future in submitted:
         pending.append(future)
-        while len(pending) > workers + min(batch_size, _AHEAD_BYTES // largest):
-            loaded = pending.popleft().result()
-            if not isinstance(loaded[1], str):
-                largest = max(largest, sum(array.nbytes for array in loaded[1]))
-            yield loaded
+        while len(pending) > workers + (0 if room.full else batch_size):
+            yield take()
     while pending:
-        yield pending.popleft().result()
+        yield take()
 
 
-def _load(name: str, picture: bytes | Image | None, manifest: Manifest, draft: bool, thumbnails: int | None) -> Loaded:
+def _bytes_of(picture: bytes | Image | Prepared | str | None) -> int:
+    """The memory that a picture takes, before or after it is prepared."""
+    if isinstance(picture, tuple):
+        return sum(array.nbytes for array in picture)
+    if isinstance(picture, np.ndarray):
+        return picture.nbytes
+    return len(picture) if isinstance(picture, bytes) else 0
+
+
+def _load(
+    name: str,
+    picture: bytes | Image | None,
+    manifest: Manifest,
+    draft: bool,
+    thumbnails: int | None,
+    enter: Callable[[int], None],
+) -> Loaded:
     """Decode and prepare one picture in a worker. Whatever is wrong with it is its own line and stops nothing else."""
     file = _File(name)
     try:
@@ -128,7 +168,7 @@ def _load(name: str, picture: bytes | Image | None, manifest: Manifest, draft: b
             height, width = decoded.shape[:2]
         else:
             try:
-                decoded = decode_picture(name if picture is None else picture, name)
+                decoded = decode_picture(name if picture is None else picture, name, enter)
             except ImageError as error:  # names the file already
                 return file, str(error)
             width, height = decoded.size

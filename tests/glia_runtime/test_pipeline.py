@@ -16,6 +16,7 @@ from PIL import Image
 
 from glia_runtime import ArtifactError, ImageError, Scorer, UsageError, sample_views
 from glia_runtime.decode import decode, decode_picture
+from glia_runtime.inputs import prepare
 from tests.glia_runtime.artifacts import expected_score
 from tests.shapes import noise_image
 
@@ -110,10 +111,10 @@ def test_names_that_no_text_holds(views_artifact: Path, tmp_path: Path) -> None:
 def test_whatever_goes_wrong_with_one_picture_is_its_own(
     failure: Exception, views_artifact: Path, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(source: Any, name: str) -> Any:
+    def failing(source: Any, name: str, enter: Any) -> Any:
         if name == str(pictures[1]):
             raise failure
-        return decode_picture(source, name)
+        return decode_picture(source, name, enter)
 
     monkeypatch.setattr("glia_runtime.pipeline.decode_picture", failing)
     results = list(Scorer.open(views_artifact).stream(pictures))
@@ -128,11 +129,11 @@ def test_closing_waits_for_no_more_than_the_pictures_in_hand(
     begun: list[str] = []
     release = threading.Event()
 
-    def slow(source: Any, name: str) -> Any:
+    def slow(source: Any, name: str, enter: Any) -> Any:
         begun.append(name)
         if len(begun) > 3:
             release.wait(60)
-        return decode_picture(source, name)
+        return decode_picture(source, name, enter)
 
     monkeypatch.setattr("glia_runtime.pipeline.decode_picture", slow)
     results = Scorer.open(views_artifact).stream(itertools.cycle(pictures), batch_size=1, workers=2)
@@ -187,9 +188,9 @@ def test_no_thread_and_no_handle_stays_open(artifact: Path, pictures: list[Path]
 
 
 def test_few_large_frames_wait(image_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whole frames for an "image" graph are large: after the first, fewer are taken ahead."""
+    """Whole frames for an "image" graph are large: fewer are taken ahead."""
     frame = np.zeros((1000, 1000, 3), np.uint8)
-    monkeypatch.setattr("glia_runtime.pipeline._AHEAD_BYTES", 2 * frame.nbytes)
+    monkeypatch.setattr("glia_runtime.room.AHEAD_BYTES", 2 * frame.nbytes)
     taken = 0
 
     def frames() -> Iterator[tuple[str, Any]]:
@@ -201,3 +202,79 @@ def test_few_large_frames_wait(image_artifact: Path, monkeypatch: pytest.MonkeyP
     results = Scorer.open(image_artifact).stream(frames(), batch_size=1, workers=1)
     ahead = [taken - done for done, _ in enumerate(results, 1)]
     assert max(ahead[:30]) <= 1 + 2
+
+
+def test_few_large_files_are_decoded_ahead(
+    image_artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the first picture on, for small ones before large ones, and whatever the batch.
+
+    Files are named cheaply, so it is the threads that have to wait.
+    """
+    small, large = tmp_path / "small.png", tmp_path / "large.png"
+    Image.new("RGB", (224, 224)).save(small)
+    Image.new("RGB", (1000, 1000)).save(large)
+    monkeypatch.setattr("glia_runtime.room.AHEAD_BYTES", 2 * 3_000_000)
+    prepared: list[int] = []
+    done = 0
+
+    def noted(picture: Any, *arguments: Any, **options: Any) -> Any:
+        made = prepare(picture, *arguments, **options)
+        prepared.append(done)
+        return made
+
+    monkeypatch.setattr("glia_runtime.pipeline.prepare", noted)
+    scorer = Scorer.open(image_artifact)
+    run = scorer._backend.run
+    waiting: list[int] = []
+
+    def slow(inputs: Any) -> Any:
+        nonlocal done
+        time.sleep(0.05)  # as long as the threads need for all that they may decode
+        done += len(inputs["images"])
+        waiting.append(len(prepared) - done)
+        return run(inputs)
+
+    scorer._backend.run = slow  # type: ignore[method-assign]
+    assert all(result.error is None for result in scorer.stream([small] * 8 + [large] * 40, batch_size=64, workers=4))
+    # two fit and a third goes over; each of the other threads may hold one by then; the first of the next batch, which
+    # MAX_BATCH_PIXELS ended this one for, has been taken
+    assert 3 <= max(waiting) <= 3 + 3 + 1
+
+
+def test_pictures_in_the_threads_hands_are_bounded(
+    views_artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [tmp_path / f"{index}.png" for index in range(12)]
+    for index, path in enumerate(paths):
+        Image.new("RGB", (300, 1000 if index == 5 else 300)).save(path)  # one alone is larger than the bound
+    monkeypatch.setattr("glia_runtime.room.DECODING_PIXELS", 200_000)
+    held: dict[str, int] = {}
+    at_once: list[int] = []
+
+    def noted(picture: Any, *arguments: Any, **options: Any) -> Any:
+        thread = threading.current_thread().name
+        held[thread] = picture.width * picture.height
+        at_once.append(sum(held.values()))
+        time.sleep(0.01)
+        made = prepare(picture, *arguments, **options)
+        del held[thread]
+        return made
+
+    monkeypatch.setattr("glia_runtime.pipeline.prepare", noted)
+    results = list(Scorer.open(views_artifact).stream(paths, workers=6))
+    assert [result.path for result in results] == [str(path) for path in paths]
+    assert all(result.error is None for result in results)
+    assert sorted(set(at_once)) == [90_000, 180_000, 300_000]
+
+
+def test_closing_frees_threads_that_wait_for_room(
+    image_artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "large.png"
+    Image.new("RGB", (1000, 1000)).save(path)
+    monkeypatch.setattr("glia_runtime.room.AHEAD_BYTES", 1)
+    results = Scorer.open(image_artifact).stream(itertools.cycle([path]), batch_size=4, workers=4)
+    next(results)
+    results.close()
+    assert decode_threads() == []
