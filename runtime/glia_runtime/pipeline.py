@@ -26,6 +26,7 @@ from glia_runtime.inputs import Prepared, in_batches, prepare
 from glia_runtime.manifest import Manifest
 from glia_runtime.room import Room
 from glia_runtime.thumbnails import thumbnail
+from glia_runtime.views import VIEW_SIZE
 
 PathLike = str | os.PathLike[str]
 Named = tuple[str, bytes | Image]
@@ -88,6 +89,9 @@ def stream_results(
         workers: threads that decode.
         draft: as in `sample_views`.
         thumbnails: longest side of each result's thumbnail in pixels; None for none.
+
+    Raises:
+        BackendError: the backend fails on a whole batch, picture by picture, and on a plain picture as well.
     """
     pool = ThreadPoolExecutor(workers, thread_name_prefix="glia-decode")
     room = Room()
@@ -184,7 +188,7 @@ def _load(
 
 
 def _score(group: Sequence[Loaded], manifest: Manifest, run: Run) -> Iterator[Result]:
-    scores = iter(_run_each([prepared for _, prepared in group if not isinstance(prepared, str)], run))
+    scores = iter(_run_each([prepared for _, prepared in group if not isinstance(prepared, str)], manifest, run))
     for file, prepared in group:
         if isinstance(prepared, str):
             yield Result(file.path, None, prepared, None, file.width, file.height)
@@ -198,13 +202,32 @@ def _score(group: Sequence[Loaded], manifest: Manifest, run: Run) -> Iterator[Re
             yield Result(file.path, None, f"{file.path}: {error}", None, file.width, file.height)
 
 
-def _run_each(pictures: Sequence[Prepared], run: Run) -> list[float | str]:
-    """Scores; where the backend fails on a batch, each picture is tried alone, and a string says what failed."""
+def _run_each(pictures: Sequence[Prepared], manifest: Manifest, run: Run) -> list[float | str]:
+    """Scores; where the backend fails on a batch, each picture is tried alone, and a string says what failed.
+
+    Raises `BackendError` where it fails on all of them, and on a plain picture too: then it is not they that are wrong.
+    """
     if not pictures:
         return []
     try:
         return [float(score) for score in run(pictures)]
     except (BackendError, MemoryError) as error:
-        if len(pictures) == 1:
-            return [str(error) or "not enough memory to score it; make it smaller"]
-    return [outcome for picture in pictures for outcome in _run_each([picture], run)]
+        alone = pictures if len(pictures) > 1 else ()
+        outcomes = [_run_alone(picture, run) for picture in alone] or [_failed(error)]
+    if not any(isinstance(outcome, float) for outcome in outcomes):
+        try:
+            run([prepare(np.zeros((VIEW_SIZE, VIEW_SIZE, 3), np.uint8), manifest)])
+        except BackendError as error:
+            raise BackendError(f"{error}; it fails on every picture, a plain one too, so the run ends here") from error
+    return outcomes
+
+
+def _run_alone(picture: Prepared, run: Run) -> float | str:
+    try:
+        return float(run([picture])[0])
+    except (BackendError, MemoryError) as error:
+        return _failed(error)
+
+
+def _failed(error: Exception) -> str:
+    return str(error) or "not enough memory to score it; make it smaller"

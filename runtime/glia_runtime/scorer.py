@@ -142,6 +142,8 @@ class Scorer:
 
         Raises:
             UsageError: `sources` is a single path, a number is under 1, or the artifact makes the views itself.
+            BackendError: while iterating: the backend fails on all pictures of a batch one by one, and on a plain
+                picture too. On fewer, each failure is that picture's result.
         """
         if isinstance(sources, (str, bytes, os.PathLike)):
             raise UsageError("stream() got a single path; pass a list of paths: scorer.stream([path])")

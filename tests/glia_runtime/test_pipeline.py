@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glia_runtime import ArtifactError, ImageError, Scorer, UsageError, sample_views
+from glia_runtime import ArtifactError, BackendError, ImageError, Scorer, UsageError, sample_views
 from glia_runtime.decode import decode, decode_picture
 from glia_runtime.inputs import prepare
 from tests.glia_runtime.artifacts import expected_score
@@ -167,6 +168,47 @@ def test_an_interrupt_during_the_graph_leaves_nothing(
         for _ in scorer.stream(itertools.cycle(pictures), batch_size=2):
             pass
     assert decode_threads() == []
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_a_backend_that_died_ends_the_run(batch_size: int, artifact: Path, pictures: list[Path]) -> None:
+    scorer = Scorer.open(artifact)
+    run = scorer._backend._run
+    taken = 0
+
+    def dying(inputs: Any) -> Any:
+        nonlocal taken
+        taken += 1
+        if taken > 1:
+            raise RuntimeError("the device is gone")
+        return run(inputs)
+
+    scorer._backend._run = dying  # type: ignore[method-assign]
+    results = []
+    with pytest.raises(BackendError, match=r"the device is gone.*; it fails on every picture, a plain one too"):
+        for result in scorer.stream(itertools.cycle(pictures), batch_size=batch_size):
+            results.append(result)
+    assert len(results) == batch_size
+    assert all(result.error is None for result in results)
+    assert decode_threads() == []
+
+
+def test_pictures_that_the_backend_refuses_are_their_own(views_artifact: Path, pictures: list[Path]) -> None:
+    """However many: as long as it scores a plain one, it is alive."""
+    scorer = Scorer.open(views_artifact)
+    run = scorer._backend._run
+
+    def picky(inputs: Any) -> Any:
+        if inputs["semantic"].any():
+            raise RuntimeError("too colourful")
+        return run(inputs)
+
+    scorer._backend._run = picky  # type: ignore[method-assign]
+    black = np.zeros((224, 224, 3), np.uint8)
+    results = list(scorer.stream([*pictures, ("black", black), *pictures], batch_size=3))
+    assert [result.path for result in results if result.error is None] == ["black"]
+    for result in results[: len(pictures)]:
+        assert result.error is not None and re.match(f"{result.path}: .*too colourful", result.error)
 
 
 def test_no_thread_and_no_handle_stays_open(artifact: Path, pictures: list[Path], tmp_path: Path) -> None:

@@ -264,7 +264,7 @@ def test_an_error_of_the_source_shuts_the_pool_down(views_artifact: Path, pictur
     results = []
     with pytest.raises(RuntimeError, match="the source broke"):
         for result in Scorer.open(views_artifact).stream(failing(), batch_size=3):
-            results.append(result)  # noqa: PERF402 -- list() would lose them
+            results.append(result)
     assert [result.path for result in results] == list(map(str, pictures))  # what was named before is scored
     assert all(result.score is not None for result in results)
     assert decode_threads() == []
