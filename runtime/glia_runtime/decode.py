@@ -128,7 +128,7 @@ def _open_regular_file(path: str | os.PathLike[str]) -> BinaryIO:
             os.close(descriptor)
             raise
     except FileNotFoundError as error:
-        raise ImageError(f"{name}: no such file; check the path") from error
+        raise ImageError(f"{name or repr(name)}: no such file; check the path") from error
     except PermissionError as error:
         raise ImageError(f"{name}: permission denied; make it readable (chmod +r)") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL character in the name

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from PIL import Image as PillowImage
 
 from glia_runtime.decode import decode_picture
-from glia_runtime.errors import BackendError, ImageError, one_line
+from glia_runtime.errors import BackendError, ImageError, UsageError, one_line
 from glia_runtime.fragments import Image, check_image
 from glia_runtime.inputs import Prepared, in_batches, prepare
 from glia_runtime.manifest import Manifest
@@ -29,7 +29,7 @@ from glia_runtime.thumbnails import thumbnail
 from glia_runtime.views import VIEW_SIZE
 
 PathLike = str | os.PathLike[str]
-Named = tuple[str, bytes | Image]
+Named = tuple[str, bytes | bytearray | memoryview | Image]
 """A name to report, and the picture: the bytes of a file, or a decoded array, uint8 [H, W, 3]."""
 
 NOT_FINITE = "the score is not a finite number; check the artifact with glia-infer --self-test"
@@ -123,10 +123,26 @@ def stream_results(
 def _named(sources: Iterable[PathLike | Named], failure: list[Exception]) -> Iterator[tuple[str, bytes | Image | None]]:
     """Names and pictures, None for a file's; ends where `sources` fails, so that what came before is still scored."""
     try:
-        for source in sources:
-            yield source if isinstance(source, tuple) else (os.fspath(source), None)
+        for index, source in enumerate(sources):
+            yield _checked(source, index)
     except Exception as error:
         failure.append(error)
+
+
+def _checked(source: object, index: int) -> tuple[str, bytes | Image | None]:
+    match source:
+        case str() | os.PathLike():
+            return os.fsdecode(source), None
+        case (str(name), bytes() | np.ndarray() as picture):
+            return name, picture
+        case (str(name), bytearray() | memoryview() as data):
+            return name, bytes(data)
+    kind = type(source).__name__
+    if isinstance(source, tuple):
+        kind += f" ({', '.join(type(item).__name__ for item in source)})"
+    raise UsageError(
+        f"source {index} is a {kind}; pass a path, or a pair: a name and the bytes of a file or an array [H, W, 3]"
+    )
 
 
 def _in_order(submitted: Iterable[Future[Loaded]], room: Room, workers: int, batch_size: int) -> Iterator[Loaded]:

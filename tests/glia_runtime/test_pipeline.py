@@ -45,6 +45,38 @@ def test_bytes_and_arrays(views_artifact: Path, pictures: list[Path]) -> None:
         scorer.score([data, b"no"])
 
 
+def test_other_kinds_of_bytes(views_artifact: Path, pictures: list[Path]) -> None:
+    scorer, data = Scorer.open(views_artifact), pictures[0].read_bytes()
+    kinds: list[bytes | bytearray | memoryview] = [data, bytearray(data), memoryview(data)]
+    wanted = scorer.score([data]).tolist() * 3
+    assert scorer.score(kinds).tolist() == wanted
+    assert [result.score for result in scorer.stream([("upload", kind) for kind in kinds])] == wanted
+
+
+@pytest.mark.parametrize(
+    ("source", "kind"),
+    [
+        (b"data", "bytes"),
+        (None, "NoneType"),
+        (np.zeros((9, 9, 3), np.uint8), "ndarray"),
+        (("name", None), "tuple (str, NoneType)"),
+        (("name", "path"), "tuple (str, str)"),
+        ((1, b"data"), "tuple (int, bytes)"),
+        (("name", b"data", 3), "tuple (str, bytes, int)"),
+    ],
+)
+def test_a_source_of_another_type(source: Any, kind: str, views_artifact: Path, pictures: list[Path]) -> None:
+    results = Scorer.open(views_artifact).stream([pictures[0], source])
+    assert next(results).error is None
+    with pytest.raises(UsageError, match=re.escape(f"source 1 is a {kind}; pass a path, or a pair")):
+        next(results)
+
+
+def test_an_empty_name(views_artifact: Path) -> None:
+    (result,) = Scorer.open(views_artifact).stream([""])
+    assert (result.path, result.error) == ("", "'': no such file; check the path")
+
+
 def test_draft(views_artifact: Path, image_artifact: Path, tmp_path: Path) -> None:
     image = noise_image(1000, 1100)
     path = tmp_path / "large.png"

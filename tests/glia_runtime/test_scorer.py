@@ -101,7 +101,8 @@ def test_score_takes_a_stacked_array(artifact: Path) -> None:
         ([np.zeros((224, 224, 3), np.uint8), np.zeros((224, 224))], r"picture 1: image has dtype float64"),
         ([np.zeros((224, 224), np.uint8)], "picture 0: image has shape"),
         ([Image.new("RGB", (9, 9))], "picture 0: image is a Image; pass a uint8 array"),
-        (["a.jpg"], "picture 0: image is a str"),
+        (["a.jpg"], r"picture 0: a.jpg is a path; pass the file's bytes, or paths to stream\(\)"),
+        ([None], "picture 0: image is a NoneType"),
         ([np.zeros((1, 20000, 3), np.uint8)], "picture 0: .*crop it first"),
     ],
 )
