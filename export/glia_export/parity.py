@@ -159,7 +159,7 @@ def pictures_in(folder: Path, limits: Limits, say: Say) -> ParitySet:
 def _views_of(path: Path, limits: Limits) -> Views:
     image = decode(path)
     try:
-        check_limits(image.shape[1], image.shape[0], limits)
+        check_limits(image, limits)
         return sample_views(image)
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from error

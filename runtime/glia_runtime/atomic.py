@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
 import secrets
@@ -29,11 +30,12 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
             full).
     """
     path = Path(path)
+    mode: int | None = None
     try:
-        mode = path.stat().st_mode
-    except FileNotFoundError:
-        mode = None
-    except (OSError, ValueError) as error:
+        target = path.resolve()  # fails in a folder that was deleted
+        with suppress(FileNotFoundError):
+            mode = path.stat().st_mode
+    except (OSError, ValueError, RuntimeError) as error:  # Python up to 3.12 calls a loop of links a RuntimeError
         raise _output_error(path, error) from error
     if mode is not None and stat.S_ISDIR(mode):
         raise OutputError(f"{path}: is a directory; name a file to write")
@@ -41,10 +43,11 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     if special:
         target, folder = path, Path(tempfile.gettempdir())
     else:
-        target = path.resolve()
         folder = target.parent
         _check_writable(path, folder, exists=mode is not None)
     temporary = folder / f".{secrets.token_hex(6)}-{target.name}"
+    if len(os.fsencode(temporary.name)) > os.pathconf(folder, "PC_NAME_MAX"):  # found out before the work, too
+        raise _output_error(path, OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG)))
     try:
         try:
             yield temporary
@@ -56,6 +59,8 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
                 if mode is not None:
                     temporary.chmod(stat.S_IMODE(mode))
                 temporary.replace(target)
+                with suppress(OSError):  # a folder that may be written but not read; some file systems
+                    _flush_to_disk(folder)
         except OSError as error:
             if error.filename is None or str(error.filename) in (str(temporary), str(target)):
                 raise _output_error(path, error) from error
@@ -69,7 +74,8 @@ def remove_leftovers(path: Path) -> None:
     """Remove what writers of `path` that were killed left beside it; only for who knows that no other is at work."""
     target = path.resolve()
     for leftover in target.parent.glob(f".{'[0-9a-f]' * 12}-{glob.escape(target.name)}"):
-        leftover.unlink(missing_ok=True)
+        with suppress(OSError):  # another user's in a folder like /tmp; it does no harm
+            leftover.unlink()
 
 
 def _check_writable(path: Path, folder: Path, *, exists: bool) -> None:
@@ -89,6 +95,6 @@ def _flush_to_disk(path: Path) -> None:
         os.close(descriptor)
 
 
-def _output_error(path: Path, error: OSError | ValueError) -> OutputError:
+def _output_error(path: Path, error: OSError | ValueError | RuntimeError) -> OutputError:
     reason = getattr(error, "strerror", None) or str(error)
     return OutputError(f"{path}: cannot be written ({reason}); free some space or choose another place")

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from glia_runtime.report import Report
     from glia_runtime.scorer import Scorer
 
-SCORED, SOME_FAILED = 0, 1  # 2 and 130 come from errors_on_one_line
+SCORED, SOME_FAILED = 0, 1  # the others come from errors_on_one_line
 
 # rich_markup_mode and pretty exceptions off: they import rich, some 100 ms, to print help and bugs in colour.
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -139,13 +139,15 @@ def infer(
     error. Rows come in the order of the pictures; those of a folder are sorted by name.
 
     Errors go to standard error, one line each. Exit status: 0 all scored, 1 some pictures failed, 2 nothing
-    could start or the output could not be written, 130 interrupted.
+    could start or the output could not be written, 130 interrupted, 141 the reader of standard output left.
     """
     failures = _Failures(fail_fast)
     with errors_on_one_line("glia-infer", debug):
-        from glia_runtime.output import is_complete, open_output
+        from glia_runtime.output import failed_rows, is_complete, open_output
         from glia_runtime.selection import Selection
 
+        if info is not None and images:
+            raise UsageError("--info takes no pictures; leave them out, or name the model with --model")
         if info is not None:
             _show_info(info)
         elif resume and report is not None:
@@ -153,13 +155,15 @@ def infer(
         elif (report or maps) and not images:
             raise UsageError("--report and --maps show pictures, and none were given; name some files")
         elif resume and output is not None and is_complete(output):
-            say("glia-infer", f"{output}: is complete; without --resume it is made anew")
+            failures.number = failed_rows(output, _pick_format(format_, output).value)
+            failed = f" (pictures that failed: {failures.number:,})" if failures.number else ""
+            say("glia-infer", f"{output}: is complete{failed}; without --resume it is made anew")
         elif images:
             selection = Selection(sort.value if sort else None, top, below)
             written_as = _pick_format(format_, output).value
             with _open_report(report) as page, open_output(output, written_as, selection, resume) as target:
                 scorer = _open(model, device, backend, self_test, debug)
-                target.begin(scorer.manifest)
+                target.begin(scorer.manifest, scorer.choice.split(": ")[0])
                 _score(scorer, images, recursive, batch_size, target, page, maps, failures)
         elif self_test:
             _open(model, device, backend, self_test, debug)
@@ -219,9 +223,9 @@ def _score(
     from glia_runtime.progress import progress
     from glia_runtime.thumbnails import THUMBNAIL_SIDE
 
-    if target.done:
-        say("glia-infer", f"going on after {target.done:,} pictures")
-    failures.number += target.failed
+    if target.done or target.again:
+        again = f", trying {target.again:,} again that failed" if target.again else ""
+        say("glia-infer", f"going on after {target.done:,} pictures{again}")
 
     def checked(results: Iterator["Result"]) -> Iterator["Result"]:
         for result in results:
@@ -246,8 +250,11 @@ def _score(
         if target.scrolls:
             target.take(results)
             return
-        with progress(results, target.done, target.failed, None if STDIN in images else everything) as shown:
+        with progress(results, target.done, None if STDIN in images else everything) as shown:
             target.take(shown)
+    if target.unnamed:
+        say("glia-infer", f"{target.unnamed:,} kept rows are of pictures that this run does not name")
+        failures.number += target.unnamed_failed
 
 
 def _show_info(artifact: Path) -> None:

@@ -1,5 +1,6 @@
 """What every glia command does with an error: one line on stderr and an exit status, no traceback."""
 
+import os
 import sys
 import traceback
 from collections.abc import Iterator
@@ -11,7 +12,8 @@ from typer.core import TyperCommand, TyperGroup
 
 from glia_runtime.errors import GliaError, MissingExtraError, one_line
 
-FAILED, INTERRUPTED = 2, 130
+FAILED, BUG, INTERRUPTED, NO_READER = 2, 70, 130, 141
+"""Exit statuses: 70 is EX_SOFTWARE of sysexits.h, the last two are 128 + SIGINT and 128 + SIGPIPE."""
 
 _CommandUsageError: type[Exception] = typer.BadParameter.__mro__[1]  # of click, which newer typers hold inside
 
@@ -19,8 +21,16 @@ _CommandUsageError: type[Exception] = typer.BadParameter.__mro__[1]  # of click,
 def say(command: str, line: str) -> None:
     """Print ``command: line`` on stderr, which may be closed or full; that must not stop the work."""
     if sys.stderr is not None:
-        with suppress(OSError):
+        try:
             print(f"{command}: {one_line(line)}", file=sys.stderr, flush=True)
+        except OSError:
+            discard(2)
+
+
+def discard(descriptor: int) -> None:
+    """Point a standard stream that cannot be written at nothing, so that Python's flush at exit does not fail too."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
 def print_version(wanted: bool) -> None:
@@ -55,6 +65,7 @@ class Command(TyperCommand):
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
         """Read the command line; exit with status 2 when it makes no sense."""
+        _occupy_closed_streams()
         with _usage_on_one_line(_full_name(info_name, parent)):
             return super().make_context(info_name, args, parent, **extra)
 
@@ -75,7 +86,9 @@ class Group(TyperGroup):
 
 @contextmanager
 def errors_on_one_line(command: str, debug: bool) -> Iterator[None]:
-    """Turn the error family into ``command: message`` and exit status 2, Ctrl-C into 130.
+    """Turn the error family into ``command: message`` and exit status 2, Ctrl-C into 130, a bug into 70.
+
+    A reader of standard output that has seen enough ends the command with 141, as the shell says of other programs.
 
     Args:
         command: its name, which starts the line.
@@ -91,11 +104,29 @@ def errors_on_one_line(command: str, debug: bool) -> Iterator[None]:
     except KeyboardInterrupt as interrupt:  # whoever has something to say about it puts it there
         say(command, "; ".join(("interrupted", *map(str, interrupt.args))))
         raise typer.Exit(INTERRUPTED) from None
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] in ("glia", "glia_bench", "glia_export", "glia_runtime"):
-            raise
+    except BrokenPipeError:
+        raise typer.Exit(NO_READER) from None
+    except (typer.Exit, typer.Abort, _CommandUsageError):
+        raise
+    except Exception as error:
+        ours = ("glia", "glia_bench", "glia_export", "glia_runtime")
+        if not isinstance(error, ModuleNotFoundError) or (error.name or "").split(".")[0] in ours:
+            traceback.print_exc()
+            raise typer.Exit(BUG) from error
         if debug:
             traceback.print_exc()
         extra = {"glia-export": "export", "glia-infer": "cpu", "glia-bench": "bench"}.get(command, "train")
         say(command, str(MissingExtraError.for_package(error.name or "a package", extra, "this command")))
         raise typer.Exit(FAILED) from error
+
+
+def _occupy_closed_streams() -> None:
+    """Open what the caller closed (``2>&-``) on nothing, so that no file the command opens takes its number.
+
+    A library that writes to descriptor 2 would write into that file.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free

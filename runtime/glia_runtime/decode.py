@@ -18,14 +18,13 @@ time.
 
 from __future__ import annotations
 
-import errno
 import io
 import logging
 import os
 import stat
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from importlib import import_module
@@ -41,7 +40,7 @@ from glia_runtime.errors import ImageError
 from glia_runtime.fragments import Image
 from glia_runtime.views import MAX_PIXELS, pixels
 
-Source = str | bytes | bytearray | memoryview | os.PathLike[str]
+Source = str | bytes | os.PathLike[str]
 
 _COMMON = ("JPEG", "PNG", "BMP", "GIF", "PPM")
 """Formats whose Pillow plugins `Image.open` loads first; the others cost some 20 ms of imports."""
@@ -49,11 +48,6 @@ _COMMON = ("JPEG", "PNG", "BMP", "GIF", "PPM")
 _FORMATS = (*_COMMON, "AVIF", "DIB", "ICO", "JPEG2000", "QOI", "TGA", "TIFF", "WEBP")
 """All formats glia reads. A closed list, because some of Pillow's others (EPS) start programs to render a
 file.
-"""
-
-_LONG_JPEG = 1 << 26
-"""Bytes of a JPEG, as are 6 a pixel, over which it has something else behind its picture. Pillow stops reading at the
-picture's end; simplejpeg would have it all in memory.
 """
 
 _EXIF_ORIENTATION = 0x0112
@@ -69,15 +63,6 @@ _TRANSPOSE = {
     7: PillowImage.Transpose.TRANSVERSE,
     8: PillowImage.Transpose.ROTATE_90,
 }
-
-_ADVICE = {
-    errno.EIO: "check the disk or the network",
-    errno.ESTALE: "check the disk or the network",
-    errno.EMFILE: "allow more open files (ulimit -n) or close some",
-    errno.ENFILE: "the whole machine has too many files open: close some",
-    errno.ENOMEM: "free some memory",
-}
-"""What to do about failures that are the machine's and say nothing of the file."""
 
 # Pillow logs oddities of damaged files; without a handler Python would print them on stderr.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
@@ -97,23 +82,20 @@ def decode(source: Source) -> Image:
     return pixels(decode_picture(source))
 
 
-def decode_picture(
-    source: Source, name: str | None = None, enter: Callable[[int], None] | None = None
-) -> PillowImage.Image:
+def decode_picture(source: Source, name: str | None = None) -> PillowImage.Image:
     """As `decode`, to a Pillow picture of mode RGB or RGBX, its fourth channel without meaning.
 
     Args:
         source: a path, or the bytes of a file.
         name: what errors call it; None is the path, or "<bytes>".
-        enter: called with the number of pixels, once the header has said it and before they are decoded.
     """
-    if isinstance(source, bytes | bytearray | memoryview):
+    if isinstance(source, bytes):
         name = name or "<bytes>"
         if not source:
             raise ImageError(f"{name}: no data; pass the contents of an image file")
-        return _decode_file(io.BytesIO(bytes(source)), name, enter)
+        return _decode_file(io.BytesIO(source), name)
     with _open_regular_file(source) as file:
-        return _decode_file(file, name or os.fspath(source), enter)
+        return _decode_file(file, name or os.fspath(source))
 
 
 def _open_regular_file(path: str | os.PathLike[str]) -> BinaryIO:
@@ -128,11 +110,11 @@ def _open_regular_file(path: str | os.PathLike[str]) -> BinaryIO:
             os.close(descriptor)
             raise
     except FileNotFoundError as error:
-        raise ImageError(f"{name or repr(name)}: no such file; check the path") from error
+        raise ImageError(f"{name}: no such file; check the path") from error
     except PermissionError as error:
         raise ImageError(f"{name}: permission denied; make it readable (chmod +r)") from error
     except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
-        raise ImageError(f"{name}: cannot be opened ({_reason(error)}); {_advice(error, 'check the path')}") from error
+        raise ImageError(f"{name}: cannot be opened ({_reason(error)}); check the path") from error
     return os.fdopen(descriptor, "rb")
 
 
@@ -146,12 +128,10 @@ def _check_regular(status: os.stat_result, name: str) -> None:
         raise ImageError(f"{name}: the file is empty; copy it again from its source")
 
 
-def _decode_file(file: BinaryIO, name: str, enter: Callable[[int], None] | None) -> PillowImage.Image:
+def _decode_file(file: BinaryIO, name: str) -> PillowImage.Image:
     with _quiet_pillow():
         try:
             opened = _open(file, name)
-            if enter is not None:
-                enter(opened.width * opened.height)
             picture = _fast_jpeg(opened, file) or _to_rgb(opened, name)
             orientation = _orientation(opened)
             return picture.transpose(_TRANSPOSE[orientation]) if orientation in _TRANSPOSE else picture
@@ -161,15 +141,12 @@ def _decode_file(file: BinaryIO, name: str, enter: Callable[[int], None] | None)
             raise _too_large(name) from error
         except MemoryError as error:
             raise ImageError(f"{name}: not enough memory to decode it; make the picture smaller") from error
-        except OSError as error:
-            if error.errno is None:  # Pillow's own, about what it has read
-                raise _damaged(name, error) from error
-            advice = _advice(error, "check the disk or the network")
-            raise ImageError(f"{name}: cannot be read ({_reason(error)}); {advice}") from error
         # Pillow's plugins raise whatever their parsing trips over on damaged files (SyntaxError,
         # struct.error, zlib.error, KeyError, ...), so no shorter list is safe.
         except Exception as error:
-            raise _damaged(name, error) from error
+            raise ImageError(
+                f"{name}: truncated or damaged ({_reason(error)}); copy it again from its source"
+            ) from error
 
 
 def _open(file: BinaryIO, name: str) -> ImageFile:
@@ -198,9 +175,6 @@ def _fast_jpeg(picture: ImageFile, file: BinaryIO) -> PillowImage.Image | None:
     """The pixels by simplejpeg, or None where Pillow's are not the same for certain."""
     # Only where Pillow uses libjpeg-turbo too: other libraries round otherwise. Not for CMYK, which differs by 1 or 2.
     if picture.format != "JPEG" or picture.mode not in ("RGB", "L") or (simplejpeg := _simplejpeg()) is None:
-        return None
-    size = file.seek(0, os.SEEK_END)
-    if size > max(_LONG_JPEG, 6 * picture.width * picture.height):
         return None
     file.seek(0)
     try:
@@ -266,15 +240,6 @@ def _orientation(picture: PillowImage.Image) -> int:
 
 def _too_large(name: str) -> ImageError:
     return ImageError(f"{name}: the header says more than {MAX_PIXELS:,} pixels; crop it or make it smaller")
-
-
-def _damaged(name: str, error: Exception) -> ImageError:
-    return ImageError(f"{name}: truncated or damaged ({_reason(error)}); copy it again from its source")
-
-
-def _advice(error: Exception, otherwise: str) -> str:
-    number = error.errno if isinstance(error, OSError) else None
-    return otherwise if number is None else _ADVICE.get(number, otherwise)
 
 
 def _reason(error: BaseException) -> str:

@@ -45,12 +45,10 @@ def prepare(image: Image | PillowImage.Image, manifest: Manifest, *, draft: bool
     """
     if manifest.input == "views":
         return sample_views(image, draft=draft)
-    if not isinstance(image, PillowImage.Image):
-        height, width = check_image(image).shape[:2]
-        check_limits(width, height, manifest.limits)
-        return (enlarge(image),)
-    check_limits(image.width, image.height, manifest.limits)  # before any copy
-    return (enlarge(pixels(image)),)
+    if isinstance(image, PillowImage.Image):
+        image = pixels(image)
+    check_limits(image, manifest.limits)
+    return (enlarge(image),)
 
 
 def collate(pictures: Sequence[Prepared], kind: InputKind) -> Inputs:
@@ -111,11 +109,12 @@ def in_batches(items: Iterable[tuple[K, Prepared | str]], max_items: int) -> Ite
         yield group
 
 
-def check_limits(width: int, height: int, limits: Limits) -> None:
-    """Raise `ImageError` unless a picture of this size has sides within `limits` once `enlarge` has enlarged it.
+def check_limits(image: Image, limits: Limits) -> None:
+    """Raise `ImageError` unless `image`, uint8 [H, W, 3], has sides within `limits` once `enlarge` has enlarged it.
 
     Asked before it is enlarged: a strip of 20000x8 pixels becomes one of 560000x224, 376 MB.
     """
+    height, width = check_image(image).shape[:2]
     new_height, new_width = enlarged_size(height, width)
     if (limits.max_height and new_height > limits.max_height) or (limits.max_width and new_width > limits.max_width):
         size = f"{width}x{height} pixels"

@@ -1,8 +1,7 @@
 """From what a user names to pictures: files, folders, patterns, and a list on standard input.
 
-Everything is found as it is needed. Names are sorted, so that the same folder gives the same order on every file
-system, and so does a run that is resumed: one folder's names are held at a time, and all that a pattern without ``**``
-matches.
+Everything is found as it is needed. Only one folder's names are held at a time, because they are sorted: the same
+folder gives the same order on every file system, and so does a run that is resumed.
 """
 
 # Paths stay text here: a Path object for each of ten million files would cost more than finding them.
@@ -36,8 +35,7 @@ def find_pictures(arguments: Iterable[str], recursive: bool, complain: Complain)
 
     - a folder: the pictures in it by name, then with `recursive` those of its folders. Hidden names are passed over,
       and so are other files (`SUFFIXES`). Links to folders are followed last, and no folder is listed twice.
-    - a pattern (``*``, ``?``, ``[...]``, ``**`` for any depth) that is not itself a file: what it matches, by name. A
-      folder that it matches stands for its pictures, each of which comes once.
+    - a pattern (``*``, ``?``, ``[...]``, ``**`` for any depth) that is not itself a file: what it matches, by name.
     - ``-``: each line of standard input as it stands; neither folders nor patterns are looked for there.
     - anything else, and a pattern that matches nothing: itself, so that whoever opens it says what is wrong.
 
@@ -47,14 +45,14 @@ def find_pictures(arguments: Iterable[str], recursive: bool, complain: Complain)
         complain: called with one line for a folder that cannot be listed or holds no picture.
 
     Raises:
-        UsageError: standard input is closed or cannot be read.
+        UsageError: standard input is closed.
     """
     for argument in arguments:
         if argument == STDIN:
             yield from _lines_of_stdin()
         elif glob.has_magic(argument) and not os.path.lexists(argument):
             found = False
-            for name in _match(argument, recursive, complain):
+            for name in _match(argument, complain):
                 found = True
                 yield from _pictures_of(name, recursive, complain)
             if not found:
@@ -66,14 +64,9 @@ def find_pictures(arguments: Iterable[str], recursive: bool, complain: Complain)
 def _lines_of_stdin() -> Iterator[str]:
     if sys.stdin is None:
         raise UsageError("standard input is closed, so - names no paths")
-    try:
-        for line in sys.stdin.buffer:
-            if path := line.removesuffix(b"\n").removesuffix(b"\r"):
-                yield os.fsdecode(path)
-    except OSError as error:
-        raise UsageError(
-            f"standard input cannot be read ({error.strerror or error}); check what - reads from"
-        ) from error
+    for line in sys.stdin.buffer:
+        if path := line.rstrip(b"\r\n"):
+            yield os.fsdecode(path)
 
 
 def _pictures_of(name: str, recursive: bool, complain: Complain) -> Iterator[str]:
@@ -131,7 +124,7 @@ def _list(folder: str) -> tuple[list[str], list[str], list[str]]:
     return files, inside, linked
 
 
-def _match(pattern: str, recursive: bool, complain: Complain) -> Iterator[str]:
+def _match(pattern: str, complain: Complain) -> Iterator[str]:
     parts = PurePath(pattern).parts
     if "**" not in parts:
         yield from sorted(glob.iglob(pattern))
@@ -141,22 +134,13 @@ def _match(pattern: str, recursive: bool, complain: Complain) -> Iterator[str]:
     root = os.path.join(*parts[:fixed]) if fixed else os.curdir
     if os.path.isdir(root):
         for path in _walk(root, True, complain):
-            names, patterns = PurePath(os.path.relpath(path, root)).parts, parts[fixed:]
-            if _matches(names, patterns) or _in_a_match(names, patterns, recursive):
+            if _matches(PurePath(os.path.relpath(path, root)).parts, parts[fixed:]):
                 yield path if fixed else os.path.relpath(path)
-
-
-def _in_a_match(names: tuple[str, ...], patterns: tuple[str, ...], recursive: bool) -> bool:
-    """Whether it is a picture in a folder that matches, or with `recursive` somewhere below one."""
-    if os.path.splitext(names[-1])[1].lower() not in SUFFIXES:
-        return False
-    depths = range(len(names)) if recursive else (len(names) - 1,)
-    return any(_matches(names[:depth], patterns) for depth in depths)
 
 
 def _matches(names: tuple[str, ...], patterns: tuple[str, ...]) -> bool:
     if not patterns:
         return not names
     if patterns[0] == "**":  # any number of folders, none as well
-        return any(_matches(names[skipped:], patterns[1:]) for skipped in range(len(names) + 1))
+        return any(_matches(names[skipped:], patterns[1:]) for skipped in range(len(names)))
     return bool(names) and fnmatchcase(names[0], patterns[0]) and _matches(names[1:], patterns[1:])

@@ -214,6 +214,8 @@ def read_manifest(artifact: str | Path) -> Manifest:
         raise ArtifactError(f"{artifact}: no such artifact; check the path, or make one with glia-export")
     if not artifact.is_file():
         raise ArtifactError(f"{artifact}: not a file; name the exported file itself")
+    if path.is_fifo():  # it would be waited for
+        raise ManifestError(f"{path}: is a pipe, not a file; export the artifact again")
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import stat
 import sys
@@ -9,24 +10,28 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from glia_runtime.atomic import atomic_write, remove_leftovers
+from glia_runtime.command import discard
 from glia_runtime.errors import OutputError, UsageError
-from glia_runtime.journal import Journal, journal_path
-from glia_runtime.manifest import Manifest, ScoreScale
-from glia_runtime.pipeline import Result
+from glia_runtime.journal import HEAD, Journal, journal_path
 from glia_runtime.selection import Selection
-from glia_runtime.writers import WRITERS, ParquetWriter
+
+if TYPE_CHECKING:  # the journal is opened before numpy and Pillow are imported
+    from glia_runtime.manifest import Manifest, ScoreScale
+    from glia_runtime.pipeline import Result
 
 
 class Output(ABC):
     """One run's rows, from the scorer to where the user wants them."""
 
     done = 0
-    """Rows that an earlier run left."""
-    failed = 0
-    """Those among them that hold an error."""
+    """Scores that an earlier run left."""
+    again = 0
+    """Pictures that failed in an earlier run, and are tried again."""
+    unnamed = unnamed_failed = 0
+    """After `take`: kept rows of pictures that this run does not name, and those of them that hold an error."""
     scrolls = False
     """Whether its rows show on a terminal as they come, and so the progress of the run."""
 
@@ -34,11 +39,13 @@ class Output(ABC):
 
     def __init__(self, format_: str, selection: Selection) -> None:
         """Write in `format_` (a key of `WRITERS`) what `selection` takes."""
+        from glia_runtime.writers import WRITERS
+
         self._writer = WRITERS[format_]
         self._selection = selection
 
-    def begin(self, manifest: Manifest) -> None:
-        """Get ready for the rows of an artifact, before the first of them is known."""
+    def begin(self, manifest: Manifest, backend: str) -> None:
+        """Get ready for the rows of an artifact in a backend, before the first of them is known."""
         self._scale = manifest.score_scale
 
     def without_done(self, paths: Iterator[str]) -> Iterator[str]:
@@ -79,21 +86,22 @@ class FileOutput(Output):
         """Keep rows in `journal` and write them all to `temporary`, which the caller renames."""
         super().__init__(format_, selection)
         self._journal, self._temporary = journal, temporary
-        self.done, self.failed = journal.rows, journal.failed
+        self.done, self.again = journal.rows - journal.failed, journal.failed
 
-    def begin(self, manifest: Manifest) -> None:
-        """Check that the journal holds rows of this artifact only."""
-        super().begin(manifest)
-        self._journal.begin(manifest.artifact_sha256)
+    def begin(self, manifest: Manifest, backend: str) -> None:
+        """Check that the journal holds rows of this artifact in this backend only."""
+        super().begin(manifest, backend)
+        self._journal.begin(manifest.artifact_sha256, backend)
 
     def without_done(self, paths: Iterator[str]) -> Iterator[str]:
         """Pass over what the journal has a row for."""
-        return self._journal.without_done(paths) if self.done else paths
+        return self._journal.without_done(paths) if self._journal.rows else paths
 
     def take(self, results: Iterable[Result]) -> None:
         """Keep the rows, then write the file."""
         for result in results:
             self._journal.append(result)
+        self.unnamed, self.unnamed_failed = self._journal.unnamed, self._journal.unnamed_failed
         with self._temporary.open("wb") as stream:
             self._write(self._journal.results(), stream)
 
@@ -101,9 +109,25 @@ class FileOutput(Output):
 def is_complete(path: Path) -> bool:
     """Whether an earlier run has finished the file `path`: it is there, and no journal waits for more rows."""
     try:
-        return path.is_file() and not journal_path(path).exists()
+        return path.is_file() and not os.path.lexists(journal_path(path))
     except OSError:  # such as a name that is too long: whoever writes it says so
         return False
+
+
+def failed_rows(path: Path, format_: str) -> int:
+    """How many rows of a complete file hold an error; 0 for a table, whose cells are for people.
+
+    Raises:
+        OutputError: it is no file of this format that glia-infer wrote.
+    """
+    from glia_runtime.writers import WRITERS
+
+    try:
+        return WRITERS[format_].failed_rows(path)
+    except (OSError, ValueError, LookupError, TypeError, csv.Error) as error:
+        raise OutputError(
+            f"{path}: is no {format_} file of glia-infer's; without --resume it is replaced, or choose another --output"
+        ) from error
 
 
 @contextmanager
@@ -120,15 +144,17 @@ def open_output(path: Path | None, format_: str, selection: Selection, resume: b
     to_file = path is not None and not _is_device(path)
     if resume and not to_file:
         raise UsageError("--resume needs --output FILE; what went through a pipe cannot be continued")
-    if format_ == "parquet":
-        if not to_file:
-            raise UsageError("parquet ends with an index of its parts, so it needs --output FILE")
-        ParquetWriter.check()
+    if format_ == "parquet" and not to_file:
+        raise UsageError("parquet ends with an index of its parts, so it needs --output FILE")
     if path is None:
         with stdout() as stream:
             yield StreamOutput(stream, format_, selection)
     elif to_file:
         with _journaled(path, resume) as (journal, temporary):
+            if format_ == "parquet":
+                from glia_runtime.writers import ParquetWriter
+
+                ParquetWriter.check()
             yield FileOutput(journal, temporary, format_, selection)
     else:
         with _device(path) as stream:
@@ -146,6 +172,8 @@ def _journaled(path: Path, resume: bool) -> Iterator[tuple[Journal, Path]]:
                     f"{journal.path}: holds {journal.rows:,} rows of an unfinished run; "
                     "add --resume to go on, or delete it to start anew"
                 )
+            if not journal.rows:
+                _check_replaceable(path, journal)
             remove_leftovers(path)  # the journal's lock says that no other run is at work
             yield journal, temporary
         journal.delete()
@@ -158,17 +186,39 @@ def _journaled(path: Path, resume: bool) -> Iterator[tuple[Journal, Path]]:
             journal.close()
 
 
+def _check_replaceable(path: Path, journal: Journal) -> None:
+    """Raise `OutputError` for what was hardly meant: the rows of another run, or a picture."""
+    if not path.exists():
+        return
+    from PIL import Image
+
+    with suppress(OSError), path.open("rb") as file:
+        kind = "holds the rows of an unfinished run" if file.read(len(HEAD)) == HEAD else ""
+        if not kind:
+            with suppress(Exception), Image.open(path):  # whatever Pillow finds wrong with it, it is no picture
+                kind = "is a picture"
+        if kind:
+            journal.delete()
+            raise OutputError(f"{path}: {kind}, which --output would replace; choose another --output")
+
+
 @contextmanager
 def stdout() -> Iterator[BinaryIO]:
-    """Yield standard output; raise `OutputError` when it cannot be written, and end quietly when nobody reads on."""
+    """Yield standard output.
+
+    Raises:
+        OutputError: it cannot be written.
+        BrokenPipeError: nobody reads on.
+    """
     if sys.stdout is None:
         raise OutputError("standard output is closed; open it or use --output FILE")
     try:
         yield sys.stdout.buffer
     except BrokenPipeError:  # the reader (head, less) has seen enough
-        _discard_stdout()
+        discard(1)
+        raise
     except OSError as error:
-        _discard_stdout()
+        discard(1)
         raise OutputError(
             f"standard output cannot be written ({error.strerror}); free some space or use --output FILE"
         ) from error
@@ -187,13 +237,5 @@ def _device(path: Path) -> Iterator[BinaryIO]:
     try:
         with path.open("wb") as stream:
             yield stream
-    except BrokenPipeError:
-        return
     except OSError as error:
         raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
-
-
-def _discard_stdout() -> None:
-    """Point descriptor 1 at nothing, so that Python's own flush at exit does not fail on it again."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

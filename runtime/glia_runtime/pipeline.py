@@ -20,19 +20,20 @@ import numpy.typing as npt
 from PIL import Image as PillowImage
 
 from glia_runtime.decode import decode_picture
-from glia_runtime.errors import BackendError, ImageError, UsageError, one_line
+from glia_runtime.errors import BackendError, ImageError, one_line
 from glia_runtime.fragments import Image, check_image
 from glia_runtime.inputs import Prepared, in_batches, prepare
 from glia_runtime.manifest import Manifest
-from glia_runtime.room import Room
 from glia_runtime.thumbnails import thumbnail
-from glia_runtime.views import VIEW_SIZE
 
 PathLike = str | os.PathLike[str]
-Named = tuple[str, bytes | bytearray | memoryview | Image]
+Named = tuple[str, bytes | Image]
 """A name to report, and the picture: the bytes of a file, or a decoded array, uint8 [H, W, 3]."""
 
 NOT_FINITE = "the score is not a finite number; check the artifact with glia-infer --self-test"
+
+_AHEAD_BYTES = 1 << 27
+"""Prepared pictures that may wait for the graph: 446 pairs of views, or three frames of 12 MP beside one a thread."""
 
 
 @dataclass(frozen=True)
@@ -81,104 +82,43 @@ def stream_results(
     """Yield one `Result` for each source, in order.
 
     Args:
-        sources: taken on the caller's thread, ahead of the results by a bounded number. An error there is raised
-            after the results of those before it.
+        sources: taken on the caller's thread, ahead of the results by a bounded number.
         manifest: of the artifact that `run` runs.
         run: scores a batch of prepared pictures, on the caller's thread.
         batch_size: pictures in one call of `run`, at most.
         workers: threads that decode.
         draft: as in `sample_views`.
         thumbnails: longest side of each result's thumbnail in pixels; None for none.
-
-    Raises:
-        BackendError: the backend fails on a whole batch, picture by picture, and on a plain picture as well.
     """
     pool = ThreadPoolExecutor(workers, thread_name_prefix="glia-decode")
-    room = Room()
 
-    def submit(number: int, name: str, picture: bytes | Image | None) -> Future[Loaded]:
-        held = _bytes_of(picture)
-        room.add(held)
+    def submit(source: PathLike | Named) -> Future[Loaded]:
+        name, picture = source if isinstance(source, tuple) else (os.fspath(source), None)
+        return pool.submit(_load, name, picture, manifest, draft, thumbnails)
 
-        def load() -> Loaded:
-            with room.decoding(number) as enter:
-                loaded = _load(name, picture, manifest, draft, thumbnails, enter)
-                room.add(_bytes_of(loaded[1]) - held)
-            return loaded
-
-        return pool.submit(load)
-
-    failure: list[Exception] = []
-    submitted = (submit(number, *named) for number, named in enumerate(_named(sources, failure)))
     try:
-        for group in in_batches(_in_order(submitted, room, workers, batch_size), batch_size):
+        for group in in_batches(_in_order(map(submit, sources), workers, batch_size), batch_size):
             yield from _score(group, manifest, run)
     finally:
-        room.close()
         pool.shutdown(wait=True, cancel_futures=True)
-    if failure:
-        raise failure[0]
 
 
-def _named(sources: Iterable[PathLike | Named], failure: list[Exception]) -> Iterator[tuple[str, bytes | Image | None]]:
-    """Names and pictures, None for a file's; ends where `sources` fails, so that what came before is still scored."""
-    try:
-        for index, source in enumerate(sources):
-            yield _checked(source, index)
-    except Exception as error:
-        failure.append(error)
-
-
-def _checked(source: object, index: int) -> tuple[str, bytes | Image | None]:
-    match source:
-        case str() | os.PathLike():
-            return os.fsdecode(source), None
-        case (str(name), bytes() | np.ndarray() as picture):
-            return name, picture
-        case (str(name), bytearray() | memoryview() as data):
-            return name, bytes(data)
-    kind = type(source).__name__
-    if isinstance(source, tuple):
-        kind += f" ({', '.join(type(item).__name__ for item in source)})"
-    raise UsageError(
-        f"source {index} is a {kind}; pass a path, or a pair: a name and the bytes of a file or an array [H, W, 3]"
-    )
-
-
-def _in_order(submitted: Iterable[Future[Loaded]], room: Room, workers: int, batch_size: int) -> Iterator[Loaded]:
+def _in_order(submitted: Iterable[Future[Loaded]], workers: int, batch_size: int) -> Iterator[Loaded]:
     """Keep enough pictures in the pool to fill the next batch while one is scored; yield them as they came."""
     pending: deque[Future[Loaded]] = deque()
-
-    def take() -> Loaded:
-        loaded = pending.popleft().result()
-        room.take(_bytes_of(loaded[1]))
-        return loaded
-
+    largest = 1
     for future in submitted:
         pending.append(future)
-        while len(pending) > workers + (0 if room.full else batch_size):
-            yield take()
+        while len(pending) > workers + min(batch_size, _AHEAD_BYTES // largest):
+            loaded = pending.popleft().result()
+            if not isinstance(loaded[1], str):
+                largest = max(largest, sum(array.nbytes for array in loaded[1]))
+            yield loaded
     while pending:
-        yield take()
+        yield pending.popleft().result()
 
 
-def _bytes_of(picture: bytes | Image | Prepared | str | None) -> int:
-    """The memory that a picture takes, before or after it is prepared."""
-    if isinstance(picture, tuple):
-        return sum(array.nbytes for array in picture)
-    if isinstance(picture, np.ndarray):
-        return picture.nbytes
-    return len(picture) if isinstance(picture, bytes) else 0
-
-
-def _load(
-    name: str,
-    picture: bytes | Image | None,
-    manifest: Manifest,
-    draft: bool,
-    thumbnails: int | None,
-    enter: Callable[[int], None],
-) -> Loaded:
+def _load(name: str, picture: bytes | Image | None, manifest: Manifest, draft: bool, thumbnails: int | None) -> Loaded:
     """Decode and prepare one picture in a worker. Whatever is wrong with it is its own line and stops nothing else."""
     file = _File(name)
     try:
@@ -188,7 +128,7 @@ def _load(
             height, width = decoded.shape[:2]
         else:
             try:
-                decoded = decode_picture(name if picture is None else picture, name, enter)
+                decoded = decode_picture(name if picture is None else picture, name)
             except ImageError as error:  # names the file already
                 return file, str(error)
             width, height = decoded.size
@@ -204,7 +144,7 @@ def _load(
 
 
 def _score(group: Sequence[Loaded], manifest: Manifest, run: Run) -> Iterator[Result]:
-    scores = iter(_run_each([prepared for _, prepared in group if not isinstance(prepared, str)], manifest, run))
+    scores = iter(_run_each([prepared for _, prepared in group if not isinstance(prepared, str)], run))
     for file, prepared in group:
         if isinstance(prepared, str):
             yield Result(file.path, None, prepared, None, file.width, file.height)
@@ -218,32 +158,13 @@ def _score(group: Sequence[Loaded], manifest: Manifest, run: Run) -> Iterator[Re
             yield Result(file.path, None, f"{file.path}: {error}", None, file.width, file.height)
 
 
-def _run_each(pictures: Sequence[Prepared], manifest: Manifest, run: Run) -> list[float | str]:
-    """Scores; where the backend fails on a batch, each picture is tried alone, and a string says what failed.
-
-    Raises `BackendError` where it fails on all of them, and on a plain picture too: then it is not they that are wrong.
-    """
+def _run_each(pictures: Sequence[Prepared], run: Run) -> list[float | str]:
+    """Scores; where the backend fails on a batch, each picture is tried alone, and a string says what failed."""
     if not pictures:
         return []
     try:
         return [float(score) for score in run(pictures)]
     except (BackendError, MemoryError) as error:
-        alone = pictures if len(pictures) > 1 else ()
-        outcomes = [_run_alone(picture, run) for picture in alone] or [_failed(error)]
-    if not any(isinstance(outcome, float) for outcome in outcomes):
-        try:
-            run([prepare(np.zeros((VIEW_SIZE, VIEW_SIZE, 3), np.uint8), manifest)])
-        except BackendError as error:
-            raise BackendError(f"{error}; it fails on every picture, a plain one too, so the run ends here") from error
-    return outcomes
-
-
-def _run_alone(picture: Prepared, run: Run) -> float | str:
-    try:
-        return float(run([picture])[0])
-    except (BackendError, MemoryError) as error:
-        return _failed(error)
-
-
-def _failed(error: Exception) -> str:
-    return str(error) or "not enough memory to score it; make it smaller"
+        if len(pictures) == 1:
+            return [str(error) or "not enough memory to score it; make it smaller"]
+    return [outcome for picture in pictures for outcome in _run_each([picture], run)]

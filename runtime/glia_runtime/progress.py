@@ -8,20 +8,21 @@ from contextlib import contextmanager
 from datetime import timedelta
 from threading import Event, Thread
 from time import monotonic
+from typing import Any, TextIO, cast
 
+from glia_runtime.command import discard
 from glia_runtime.pipeline import Result
 
 
 @contextmanager
 def progress(
-    results: Iterable[Result], done: int, failed: int, everything: Callable[[], Iterator[str]] | None
+    results: Iterable[Result], done: int, everything: Callable[[], Iterator[str]] | None
 ) -> Iterator[Iterator[Result]]:
     """Yield an iterator over `results` that draws the line on standard error, where that is a terminal.
 
     Args:
         results: as they come.
-        done: results of an earlier run, which stand at the start of the line.
-        failed: those of them that failed.
+        done: scores of an earlier run, which stand at the start of the line.
         everything: lists all pictures, from which the remaining time follows; they are counted beside the run, so that
             it starts at once. None where the list cannot be read twice.
     """
@@ -38,12 +39,14 @@ def progress(
         TextColumn("{task.fields[pace]}"),
         TextColumn("{task.fields[failures]}", style="red"),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as line:
-        task = line.add_task("", total=None, completed=done, pace="", failures=_failures(failed))
+    # soft_wrap: what is said meanwhile keeps its lines, however narrow the terminal
+    console = Console(file=cast(TextIO, _Terminal(sys.stderr)), soft_wrap=True)
+    with Progress(*columns, console=console, transient=True) as line:
+        task = line.add_task("", total=None, completed=done, pace="", failures="")
 
         def follow() -> Iterator[Result]:
             start = monotonic()
-            bad = failed
+            bad = 0
             for number, result in enumerate(results, start=1):
                 yield result
                 bad += result.error is not None
@@ -61,6 +64,24 @@ def progress(
             yield follow()
         finally:
             stopped.set()
+
+
+class _Terminal:
+    """Standard error for rich: a terminal that is closed while the run goes on must not stop it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            self._stream.write(text)
+            self._stream.flush()
+        except OSError:
+            discard(2)
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def _pace(number: int, seconds: float, total: float | None, done: int) -> str:

@@ -74,7 +74,7 @@ class Scorer:
         loaded, choice = open_backend(path, manifest, device, backend, prove=lambda unproven: cls(unproven)._prove())
         return cls(loaded, choice=choice)
 
-    def score(self, images: Iterable[Image | bytes | bytearray | memoryview]) -> npt.NDArray[np.float32]:
+    def score(self, images: Iterable[Image | bytes]) -> npt.NDArray[np.float32]:
         """Score pictures, uint8 RGB arrays [H, W, 3] of any sizes or the bytes of files: float32 [B], in order.
 
         They are taken a batch at a time, so those that a generator makes need not all fit into memory.
@@ -97,7 +97,7 @@ class Scorer:
             raise ArtifactError(f"{self.artifact}: picture {index}: {NOT_FINITE}")
         return result
 
-    def maps(self, images: Iterable[Image | bytes | bytearray | memoryview]) -> list[npt.NDArray[np.float32]]:
+    def maps(self, images: Iterable[Image | bytes]) -> list[npt.NDArray[np.float32]]:
         """Where the model looked at pictures, given as to `score`: float32 [G, G] for each, in order.
 
         Each number is the share of its attention that the model gives to one patch of `manifest.map_view`;
@@ -141,10 +141,7 @@ class Scorer:
                 hand.
 
         Raises:
-            UsageError: `sources` is a single path, a number is under 1, or the artifact makes the views itself. While
-                iterating: a source is of another type, after the results of those before it.
-            BackendError: while iterating: the backend fails on all pictures of a batch one by one, and on a plain
-                picture too. On fewer, each failure is that picture's result.
+            UsageError: `sources` is a single path, a number is under 1, or the artifact makes the views itself.
         """
         if isinstance(sources, (str, bytes, os.PathLike)):
             raise UsageError("stream() got a single path; pass a list of paths: scorer.stream([path])")
@@ -220,12 +217,10 @@ class Scorer:
     def _run(self, pictures: Sequence[Prepared]) -> npt.NDArray[np.float32]:
         return self._backend.run(collate(pictures, self.manifest.input))
 
-    def _prepare_all(self, images: Iterable[Image | bytes | bytearray | memoryview]) -> Iterator[tuple[int, Prepared]]:
+    def _prepare_all(self, images: Iterable[Image | bytes]) -> Iterator[tuple[int, Prepared]]:
         for index, image in enumerate(images):
             name = f"picture {index}"
-            if isinstance(image, str | os.PathLike):
-                raise ImageError(f"{name}: {os.fsdecode(image)} is a path; pass the file's bytes, or paths to stream()")
-            picture = decode_picture(image, name) if isinstance(image, bytes | bytearray | memoryview) else None
+            picture = decode_picture(image, name) if isinstance(image, bytes) else None
             try:
                 yield index, prepare(picture or check_image(image), self.manifest)
             except ImageError as error:

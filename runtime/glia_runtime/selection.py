@@ -5,9 +5,13 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from math import isnan
+from typing import TYPE_CHECKING, Literal
 
-from glia_runtime.pipeline import Result
+from glia_runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    from glia_runtime.pipeline import Result
 
 Order = Literal["worst", "best"]
 
@@ -22,6 +26,11 @@ class Selection:
     sort: Order | None = None
     top: int | None = None
     below: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raise `UsageError` when `below` is no number."""
+        if self.below is not None and isnan(self.below):
+            raise UsageError("--below is no number; pass a quality from 0 to 100")
 
     @property
     def streams(self) -> bool:

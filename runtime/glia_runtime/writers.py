@@ -4,12 +4,14 @@ came.
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from importlib import import_module
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -37,6 +39,11 @@ class Writer(ABC):
     def end(self) -> None:  # noqa: B027
         """Write what comes after the last row."""
 
+    @staticmethod
+    @abstractmethod
+    def failed_rows(path: Path) -> int:
+        """How many rows of a file hold an error; `ValueError` and the like when it is no such file."""
+
     def _emit(self, text: str | bytes) -> None:
         # Whole rows at once, flushed, so that a reader sees each as it comes and an interrupt leaves no half
         # row.
@@ -61,6 +68,15 @@ class CsvWriter(Writer):
         row = _row(result)
         self._row("" if row[column] is None else str(row[column]) for column in self.COLUMNS)
 
+    @staticmethod
+    def failed_rows(path: Path) -> int:
+        """Count the last column."""
+        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+            rows = csv.reader(file)
+            if tuple(next(rows, ())) != CsvWriter.COLUMNS:
+                raise ValueError("another header")
+            return sum(row[-1] != "" for row in rows)
+
     def _row(self, cells: Iterable[str]) -> None:
         self._emit(",".join(map(_quoted, cells)) + "\n")
 
@@ -71,6 +87,12 @@ class JsonlWriter(Writer):
     def write(self, result: Result) -> None:
         """Write one object."""
         self._emit(json_line(result))
+
+    @staticmethod
+    def failed_rows(path: Path) -> int:
+        """Count the objects with an error."""
+        with path.open("rb") as file:
+            return sum(json.loads(line)["error"] is not None for line in file)
 
 
 class ParquetWriter(Writer):
@@ -108,6 +130,13 @@ class ParquetWriter(Writer):
         """Write the last row group and the footer."""
         self._write_group()
         self._file.close()
+
+    @staticmethod
+    def failed_rows(path: Path) -> int:
+        """Count the last column."""
+        ParquetWriter.check()
+        column = import_module("pyarrow.parquet").read_table(path, columns=["error"])["error"]
+        return len(column) - int(column.null_count)
 
     def _write_group(self) -> None:
         if self._rows:
@@ -148,6 +177,11 @@ class TableWriter(Writer):
             direction = "higher is better" if scale.higher_is_better else "lower is better"
             scores = f"scores from {scale.minimum:g} to {scale.maximum:g}"
             self._emit(one_line(f"  {scores}, {direction} ({scale.dataset})") + "\n")
+
+    @staticmethod
+    def failed_rows(path: Path) -> int:
+        """0: a picture may be called anything, "failed" too."""
+        return 0
 
     def _draw(self) -> None:
         from rich.box import SIMPLE_HEAD

@@ -70,11 +70,20 @@ def test_a_pipe_is_written_into(tmp_path: Path) -> None:
         ("missing/file.csv", "does not exist; create it first"),
         ("folder", "is a directory"),
         ("x" * 300, "cannot be written"),
+        ("x" * 243, "File name too long"),  # the temporary name is longer
     ],
 )
 def test_impossible_targets_fail_before_the_work(tmp_path: Path, name: str, reason: str) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(OutputError, match=reason), atomic_write(tmp_path / name):
+        pytest.fail("the body must not run")
+
+
+def test_a_folder_that_was_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    with pytest.raises(OutputError, match="cannot be written"), atomic_write("scores.csv"):
         pytest.fail("the body must not run")
 
 

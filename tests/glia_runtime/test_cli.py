@@ -161,6 +161,7 @@ def test_output_is_written_when_some_pictures_fail(views_artifact: Path, picture
         (".", "is a directory"),
         ("x" * 252 + ".csv", "File name too long"),
         ("x" * 251, "File name too long"),
+        ("x" * 243, "File name too long"),
         ("/dev/full", "No space left on device"),
     ],
 )
@@ -211,7 +212,7 @@ def test_a_reader_that_stops_reading(views_artifact: Path, pictures: list[Path])
     assert process.stderr is not None
     assert process.stdout.readline() == HEADER
     process.stdout.close()
-    assert process.wait(timeout=600) == 0
+    assert process.wait(timeout=600) == 141
     assert process.stderr.read().decode().splitlines() == [CHOICE]
     process.stderr.close()
 
@@ -233,6 +234,8 @@ def test_a_reader_that_stops_reading(views_artifact: Path, pictures: list[Path])
         (["--format", "parquet", "a"], "parquet ends with an index of its parts, so it needs --output FILE"),
         (["--device", "tpu", "a"], "device 'tpu' cannot run onnx artifacts; choose one of: auto, cpu, cuda"),
         (["--info", "none.onnx"], "none.onnx: no such artifact"),
+        (["--info", "none.onnx", "a"], "--info takes no pictures"),
+        (["--below", "nan", "a"], "--below is no number"),
     ],
 )
 def test_usage_errors(views_artifact: Path, arguments: list[str], reason: str) -> None:

@@ -25,3 +25,13 @@ def test_a_command_says_what_to_type(capsys: pytest.CaptureFixture[str]) -> None
         raise ModuleNotFoundError("No module named 'timm'", name="timm")
     line = "glia-train: this command needs timm, which is not installed: pip install 'glia[train]'\n"
     assert capsys.readouterr().err == line
+
+
+def test_a_bug_is_not_mistaken_for_a_picture_that_failed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit) as left, errors_on_one_line("glia-infer", debug=False):
+        raise ZeroDivisionError("a bug")
+    assert left.value.exit_code == 70
+    assert capsys.readouterr().err.endswith("ZeroDivisionError: a bug\n")
+    with pytest.raises(typer.Exit) as left, errors_on_one_line("glia-infer", debug=False):
+        raise typer.Exit(1)
+    assert left.value.exit_code == 1

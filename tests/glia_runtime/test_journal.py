@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import stat
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
@@ -23,6 +24,7 @@ from glia_runtime.pipeline import Result
 from glia_runtime.writers import CsvWriter, JsonlWriter, json_line
 
 MODEL, OTHER = "a" * 64, "b" * 64
+BACKEND = "onnxruntime on cpu"
 
 # any bytes that a file name may hold, as Python names them
 PATHS = st.binary(min_size=1, max_size=12).filter(lambda name: b"\0" not in name).map(os.fsdecode)
@@ -39,7 +41,7 @@ def write(path: Path, results: list[Result]) -> bytes:
     part = journal_path(path)
     part.unlink(missing_ok=True)
     with closing(Journal(path)) as journal:
-        journal.begin(MODEL)
+        journal.begin(MODEL, BACKEND)
         for result in results:
             journal.append(result)
     return part.read_bytes() if part.exists() else b""
@@ -104,11 +106,15 @@ def test_cut_anywhere_it_goes_on_with_the_whole_rows(
     with closing(Journal(path)) as journal:
         assert journal.rows == kept
         assert journal.failed == sum(result.error is not None for result in results[:kept])
-        journal.begin(MODEL)
-        for result in results[kept:]:
+        journal.begin(MODEL, BACKEND)
+        again = [result for result in results[:kept] if result.error is not None]
+        for result in again + results[kept:]:
             journal.append(result)
-        assert all(map(same, journal.results(), results))
-    assert (journal_path(path).read_bytes() if results else b"") == (whole if results else b"")
+        rows = list(journal.results())
+        assert len(rows) == len(results)
+        assert all(map(same, rows, results))
+    if not again:
+        assert (journal_path(path).read_bytes() if results else b"") == whole
 
 
 @ONE_FOLDER
@@ -129,7 +135,7 @@ def test_what_is_left_is_what_has_no_row(tmp_path: Path, done: list[str], paths:
 
 def test_what_is_left_is_found_while_rows_are_added(tmp_path: Path) -> None:
     with closing(Journal(tmp_path / "scores.csv")) as journal:
-        journal.begin(MODEL)
+        journal.begin(MODEL, BACKEND)
         for path in journal.without_done(iter("abcd")):
             journal.append(Result(path, 0.5, None))
         assert [result.path for result in journal.results()] == list("abcd")
@@ -150,11 +156,11 @@ def test_rows_of_another_model_are_not_mixed_in(tmp_path: Path) -> None:
     path = tmp_path / "scores.csv"
     before = write(path, [Result("a", 0.5, None)])
     with closing(Journal(path)) as journal, pytest.raises(OutputError, match="its rows are another model's"):
-        journal.begin(OTHER)
+        journal.begin(OTHER, BACKEND)
     assert journal_path(path).read_bytes() == before
 
 
-@pytest.mark.parametrize("content", [b"path,score\n", b"\n", b'{"glia_rows": 2, "artifact_sha256": "a"}\n', b"\xff"])
+@pytest.mark.parametrize("content", [b"path,score\n", b"\n", b'{"glia_rows": 1, "artifact_sha256": "a"}\n', b"\xff"])
 def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path, content: bytes) -> None:
     part = journal_path(tmp_path / "scores.csv")
     part.write_bytes(content)
@@ -163,18 +169,120 @@ def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path, content: bytes)
     assert part.read_bytes() == content
 
 
-@pytest.mark.parametrize("damage", [b"\n", b"[1]\n", b'{"path": "x"}\n', b"\0" * 100, b'{"path": "\xff'])
-def test_nothing_after_a_damaged_row_counts(tmp_path: Path, damage: bytes) -> None:
-    """Such as what a power failure leaves: these pictures are scored again."""
+DAMAGE = pytest.mark.parametrize("damage", [b"\n", b"[1]\n", b'{"path": "x"}\n', b"\0" * 100, b'{"path": "\xff'])
+
+
+@DAMAGE
+def test_a_torn_last_row_is_cut_off(tmp_path: Path, damage: bytes) -> None:
+    """Such as what a power failure leaves: this picture is scored again."""
     path = tmp_path / "scores.csv"
     whole = write(path, [Result("a", 0.5, None), Result("b", 0.5, None)])
-    journal_path(path).write_bytes(whole + damage + json_line(Result("c", 0.5, None)))
+    journal_path(path).write_bytes(whole + damage)
     with closing(Journal(path)) as journal:
         assert journal.rows == 2
     assert journal_path(path).read_bytes() == whole
+
+
+@DAMAGE
+def test_rows_after_a_damaged_one_are_not_cut_off(tmp_path: Path, damage: bytes) -> None:
+    path = tmp_path / "scores.csv"
+    whole = write(path, [Result("a", 0.5, None), Result("b", 0.5, None)])
+    c, d = json_line(Result("c", 0.5, None)), json_line(Result("d", 0.5, None))
+    damaged = whole + damage + c + d
+    journal_path(path).write_bytes(damaged)
+    with pytest.raises(OutputError, match="line 4 is damaged, and rows follow it; delete that line"):
+        Journal(path)
+    assert journal_path(path).read_bytes() == damaged
+    lines = damaged.splitlines(keepends=True)
+    journal_path(path).write_bytes(b"".join(lines[:3] + lines[4:]))
+    with closing(Journal(path)) as journal:
+        assert [result.path for result in journal.results()] == (
+            list("abcd") if damage.endswith(b"\n") else list("abd")
+        )
+
+
+@ONE_FOLDER
+@given(
+    first=st.lists(st.tuples(st.sampled_from("abcd"), st.booleans()), max_size=8),
+    more=st.lists(st.sampled_from("abcdef"), max_size=3),
+    second=st.lists(st.booleans(), min_size=20, max_size=20),
+    stops=st.lists(st.integers(0, 4), max_size=4),
+)
+def test_failed_rows_are_tried_again_in_their_place(
+    tmp_path: Path, first: list[tuple[str, bool]], more: list[str], second: list[bool], stops: list[int]
+) -> None:
+    """However often it is stopped: the rows of the paths in their order, each with the outcome of its last try."""
+    path = tmp_path / "scores.csv"
+    outcome = {True: (0.5, None), False: (None, "failed")}
+    write(path, [Result(name, *outcome[good]) for name, good in first])
+    paths = [name for name, _ in first] + more
+    expected = [good for _, good in first]
+    tries = iter(second * 8)
+    for stop in [*stops, None]:
+        with closing(Journal(path)) as journal:
+            assert [(row.path, row.error is None) for row in journal.results()] == list(
+                zip(paths, expected, strict=False)
+            )
+            assert (journal.rows, journal.failed) == (len(expected), expected.count(False))
+            journal.begin(MODEL, BACKEND)
+            left = [place for place in range(len(paths)) if place >= len(expected) or not expected[place]]
+            for number, name in enumerate(journal.without_done(iter(paths))):
+                if number == stop:
+                    break
+                place, good = left[number], next(tries)
+                assert name == paths[place]
+                journal.append(Result(name, *outcome[good]))
+                # Of one name that comes twice, rows fill the earlier place first, as it is listed first.
+                if place < len(expected):
+                    expected[place] = good
+                else:
+                    expected.append(good)
+            rows = [(row.path, row.error is None) for row in journal.results()]
+            assert rows == list(zip(paths, expected, strict=False))
+
+
+def test_what_is_no_longer_named_is_counted_and_kept(tmp_path: Path) -> None:
+    path = tmp_path / "scores.csv"
+    write(path, [Result("a", 0.5, None), Result("b", None, "b: failed"), Result("c", 0.5, None)])
+    with closing(Journal(path)) as journal:
+        journal.begin(MODEL, BACKEND)
+        assert list(journal.without_done(["c", "d"])) == ["d"]
+        assert (journal.unnamed, journal.unnamed_failed) == (2, 1)
+        assert [row.path for row in journal.results()] == ["a", "b", "c"]
 
 
 def test_a_place_where_nothing_can_be_written(tmp_path: Path) -> None:
     journal_path(tmp_path / "scores.csv").mkdir()
     with pytest.raises(OutputError, match=re.escape("scores.csv.part: cannot be written (Is a directory)")):
         Journal(tmp_path / "scores.csv")
+
+
+def test_a_pipe_in_the_place_of_the_journal_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(journal_path(tmp_path / "scores.csv"))
+    with pytest.raises(OutputError, match=re.escape("scores.csv.part: is not a file")):
+        Journal(tmp_path / "scores.csv")
+
+
+def test_another_backend_does_not_go_on(tmp_path: Path) -> None:
+    path = tmp_path / "scores.csv"
+    write(path, [Result("a", 0.5, None)])
+    with (
+        closing(Journal(path)) as journal,
+        pytest.raises(OutputError, match="add --backend onnxruntime --device cpu, or delete"),
+    ):
+        journal.begin(MODEL, "openvino:bf16 on cpu")
+
+
+def test_an_older_output_keeps_an_empty_journal(tmp_path: Path) -> None:
+    """It is not what the run was to write; and what it keeps from other users, so does the journal."""
+    path = tmp_path / "scores.csv"
+    path.write_text("old")
+    path.chmod(0o640)
+    Journal(path).close()
+    assert stat.S_IMODE(journal_path(path).stat().st_mode) == 0o640
+    with closing(Journal(path)) as journal:
+        journal.begin(MODEL, BACKEND)
+    with closing(Journal(path)) as journal:  # without rows, any model may go on
+        journal.begin(OTHER, "openvino on cpu")
+        journal.append(Result("a", 0.5, None))
+        assert [row.path for row in journal.results()] == ["a"]

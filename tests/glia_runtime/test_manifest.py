@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -284,3 +285,11 @@ def test_scale_range() -> None:
 )
 def test_quality_runs_from_worst_to_best(scale: ScoreScale, score: float, quality: float) -> None:
     assert scale.quality(score) == pytest.approx(quality)
+
+
+def test_a_pipe_in_the_place_of_the_manifest_is_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"graph")
+    os.mkfifo(manifest_path(path))
+    with pytest.raises(ManifestError, match="not a file"):
+        read_manifest(path)

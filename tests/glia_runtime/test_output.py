@@ -23,7 +23,7 @@ from tests.glia_runtime import artifacts
 from tests.glia_runtime.test_cli import CHOICE, COMMAND, csv_rows, infer, lines
 
 KILLS = int(os.environ.get("GLIA_KILLS", "5"))
-"""Random moments at which a run is killed; the more, the longer the test."""
+"""Random moments at which a run is killed; ``GLIA_KILLS=20 pytest ...`` takes more, and four times as long."""
 
 
 @pytest.fixture(scope="module")
@@ -108,13 +108,13 @@ def test_killed_between_scores(views_artifact: Path, folder: Path, tmp_path: Pat
     with part.open("ab") as file:
         file.write(b'{"path": "torn')
     journal = Journal(output)
-    done = [result.path for result in journal.results()]
+    done = [result.path for result in journal.results() if result.error is None]
     journal.close()
     for path in done:
         Path(path).write_bytes(b"would fail now")
     result = infer(*command, "--resume")
     assert result.returncode == 1
-    assert f"glia-infer: going on after {len(done)} pictures" in lines(result)
+    assert any(line.startswith(f"glia-infer: going on after {len(done)} pictures") for line in lines(result))
     assert output.read_bytes() == whole
 
 
@@ -159,9 +159,13 @@ def test_ctrl_c_says_how_to_go_on(views_artifact: Path, folder: Path, tmp_path: 
     ]
     assert infer(*command, "--resume").returncode == 1
     assert len(csv_rows(output.read_bytes())) == 203
-    complete = infer(*command, "--resume")
-    assert complete.returncode == 0
-    assert lines(complete) == [f"glia-infer: {output}: is complete; without --resume it is made anew"]
+    for format_ in ("csv", "jsonl", "parquet"):
+        assert infer(*command, "--format", format_).returncode == 1
+        complete = infer(*command, "--format", format_, "--resume")
+        assert complete.returncode == 1
+        assert lines(complete) == [
+            f"glia-infer: {output}: is complete (pictures that failed: 2); without --resume it is made anew"
+        ]
 
 
 def test_another_model_does_not_go_on(
@@ -188,7 +192,7 @@ def test_two_runs_on_one_file(views_artifact: Path, pictures: list[Path], tmp_pa
             f"glia-infer: {output}.part: another run is writing it; wait for that run, or choose another --output"
         ]
     _, errors = first.communicate(b"\n".join(map(os.fsencode, pictures)), timeout=600)
-    assert (first.returncode, errors) == (0, b"")
+    assert (first.returncode, errors.decode().splitlines()) == (0, [CHOICE])
     assert len(csv_rows(output.read_bytes())) == len(pictures)
     assert list(tmp_path.iterdir()) == [output]
 
@@ -332,8 +336,7 @@ def test_info(views_artifact: Path, tmp_path: Path) -> None:
     assert said["onnxruntime fp32"].startswith("passed: over 5 pictures largest difference 1e-07 (bound 0.0001)")
     changed = tmp_path / "changed.onnx"
     artifacts.save_views(changed)
-    with changed.open("ab") as file:
-        file.write(b"x")
+    changed.write_bytes(changed.read_bytes()[:-1] + b"x")
     refused = infer("--info", changed)
     assert (refused.returncode, refused.stdout) == (2, b"")
     (line,) = lines(refused)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 import threading
 import time
 from collections.abc import Iterator
@@ -15,9 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glia_runtime import ArtifactError, BackendError, ImageError, Scorer, UsageError, sample_views
+from glia_runtime import ArtifactError, ImageError, Scorer, UsageError, sample_views
 from glia_runtime.decode import decode, decode_picture
-from glia_runtime.inputs import prepare
 from tests.glia_runtime.artifacts import expected_score
 from tests.shapes import noise_image
 
@@ -43,38 +41,6 @@ def test_bytes_and_arrays(views_artifact: Path, pictures: list[Path]) -> None:
     assert flat.error is not None and flat.error.startswith("flat: image has shape [60, 3]; pass RGB")
     with pytest.raises(ImageError, match=r"^picture 1: not a picture"):
         scorer.score([data, b"no"])
-
-
-def test_other_kinds_of_bytes(views_artifact: Path, pictures: list[Path]) -> None:
-    scorer, data = Scorer.open(views_artifact), pictures[0].read_bytes()
-    kinds: list[bytes | bytearray | memoryview] = [data, bytearray(data), memoryview(data)]
-    wanted = scorer.score([data]).tolist() * 3
-    assert scorer.score(kinds).tolist() == wanted
-    assert [result.score for result in scorer.stream([("upload", kind) for kind in kinds])] == wanted
-
-
-@pytest.mark.parametrize(
-    ("source", "kind"),
-    [
-        (b"data", "bytes"),
-        (None, "NoneType"),
-        (np.zeros((9, 9, 3), np.uint8), "ndarray"),
-        (("name", None), "tuple (str, NoneType)"),
-        (("name", "path"), "tuple (str, str)"),
-        ((1, b"data"), "tuple (int, bytes)"),
-        (("name", b"data", 3), "tuple (str, bytes, int)"),
-    ],
-)
-def test_a_source_of_another_type(source: Any, kind: str, views_artifact: Path, pictures: list[Path]) -> None:
-    results = Scorer.open(views_artifact).stream([pictures[0], source])
-    assert next(results).error is None
-    with pytest.raises(UsageError, match=re.escape(f"source 1 is a {kind}; pass a path, or a pair")):
-        next(results)
-
-
-def test_an_empty_name(views_artifact: Path) -> None:
-    (result,) = Scorer.open(views_artifact).stream([""])
-    assert (result.path, result.error) == ("", "'': no such file; check the path")
 
 
 def test_draft(views_artifact: Path, image_artifact: Path, tmp_path: Path) -> None:
@@ -144,10 +110,10 @@ def test_names_that_no_text_holds(views_artifact: Path, tmp_path: Path) -> None:
 def test_whatever_goes_wrong_with_one_picture_is_its_own(
     failure: Exception, views_artifact: Path, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def failing(source: Any, name: str, enter: Any) -> Any:
+    def failing(source: Any, name: str) -> Any:
         if name == str(pictures[1]):
             raise failure
-        return decode_picture(source, name, enter)
+        return decode_picture(source, name)
 
     monkeypatch.setattr("glia_runtime.pipeline.decode_picture", failing)
     results = list(Scorer.open(views_artifact).stream(pictures))
@@ -162,11 +128,11 @@ def test_closing_waits_for_no_more_than_the_pictures_in_hand(
     begun: list[str] = []
     release = threading.Event()
 
-    def slow(source: Any, name: str, enter: Any) -> Any:
+    def slow(source: Any, name: str) -> Any:
         begun.append(name)
         if len(begun) > 3:
             release.wait(60)
-        return decode_picture(source, name, enter)
+        return decode_picture(source, name)
 
     monkeypatch.setattr("glia_runtime.pipeline.decode_picture", slow)
     results = Scorer.open(views_artifact).stream(itertools.cycle(pictures), batch_size=1, workers=2)
@@ -202,47 +168,6 @@ def test_an_interrupt_during_the_graph_leaves_nothing(
     assert decode_threads() == []
 
 
-@pytest.mark.parametrize("batch_size", [1, 3])
-def test_a_backend_that_died_ends_the_run(batch_size: int, artifact: Path, pictures: list[Path]) -> None:
-    scorer = Scorer.open(artifact)
-    run = scorer._backend._run
-    taken = 0
-
-    def dying(inputs: Any) -> Any:
-        nonlocal taken
-        taken += 1
-        if taken > 1:
-            raise RuntimeError("the device is gone")
-        return run(inputs)
-
-    scorer._backend._run = dying  # type: ignore[method-assign]
-    results = []
-    with pytest.raises(BackendError, match=r"the device is gone.*; it fails on every picture, a plain one too"):
-        for result in scorer.stream(itertools.cycle(pictures), batch_size=batch_size):
-            results.append(result)
-    assert len(results) == batch_size
-    assert all(result.error is None for result in results)
-    assert decode_threads() == []
-
-
-def test_pictures_that_the_backend_refuses_are_their_own(views_artifact: Path, pictures: list[Path]) -> None:
-    """However many: as long as it scores a plain one, it is alive."""
-    scorer = Scorer.open(views_artifact)
-    run = scorer._backend._run
-
-    def picky(inputs: Any) -> Any:
-        if inputs["semantic"].any():
-            raise RuntimeError("too colourful")
-        return run(inputs)
-
-    scorer._backend._run = picky  # type: ignore[method-assign]
-    black = np.zeros((224, 224, 3), np.uint8)
-    results = list(scorer.stream([*pictures, ("black", black), *pictures], batch_size=3))
-    assert [result.path for result in results if result.error is None] == ["black"]
-    for result in results[: len(pictures)]:
-        assert result.error is not None and re.match(f"{result.path}: .*too colourful", result.error)
-
-
 def test_no_thread_and_no_handle_stays_open(artifact: Path, pictures: list[Path], tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
     broken.write_bytes(pictures[0].read_bytes()[:500])
@@ -262,9 +187,9 @@ def test_no_thread_and_no_handle_stays_open(artifact: Path, pictures: list[Path]
 
 
 def test_few_large_frames_wait(image_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whole frames for an "image" graph are large: fewer are taken ahead."""
+    """Whole frames for an "image" graph are large: after the first, fewer are taken ahead."""
     frame = np.zeros((1000, 1000, 3), np.uint8)
-    monkeypatch.setattr("glia_runtime.room.AHEAD_BYTES", 2 * frame.nbytes)
+    monkeypatch.setattr("glia_runtime.pipeline._AHEAD_BYTES", 2 * frame.nbytes)
     taken = 0
 
     def frames() -> Iterator[tuple[str, Any]]:
@@ -276,79 +201,3 @@ def test_few_large_frames_wait(image_artifact: Path, monkeypatch: pytest.MonkeyP
     results = Scorer.open(image_artifact).stream(frames(), batch_size=1, workers=1)
     ahead = [taken - done for done, _ in enumerate(results, 1)]
     assert max(ahead[:30]) <= 1 + 2
-
-
-def test_few_large_files_are_decoded_ahead(
-    image_artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """From the first picture on, for small ones before large ones, and whatever the batch.
-
-    Files are named cheaply, so it is the threads that have to wait.
-    """
-    small, large = tmp_path / "small.png", tmp_path / "large.png"
-    Image.new("RGB", (224, 224)).save(small)
-    Image.new("RGB", (1000, 1000)).save(large)
-    monkeypatch.setattr("glia_runtime.room.AHEAD_BYTES", 2 * 3_000_000)
-    prepared: list[int] = []
-    done = 0
-
-    def noted(picture: Any, *arguments: Any, **options: Any) -> Any:
-        made = prepare(picture, *arguments, **options)
-        prepared.append(done)
-        return made
-
-    monkeypatch.setattr("glia_runtime.pipeline.prepare", noted)
-    scorer = Scorer.open(image_artifact)
-    run = scorer._backend.run
-    waiting: list[int] = []
-
-    def slow(inputs: Any) -> Any:
-        nonlocal done
-        time.sleep(0.05)  # as long as the threads need for all that they may decode
-        done += len(inputs["images"])
-        waiting.append(len(prepared) - done)
-        return run(inputs)
-
-    scorer._backend.run = slow  # type: ignore[method-assign]
-    assert all(result.error is None for result in scorer.stream([small] * 8 + [large] * 40, batch_size=64, workers=4))
-    # two fit and a third goes over; each of the other threads may hold one by then; the first of the next batch, which
-    # MAX_BATCH_PIXELS ended this one for, has been taken
-    assert 3 <= max(waiting) <= 3 + 3 + 1
-
-
-def test_pictures_in_the_threads_hands_are_bounded(
-    views_artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    paths = [tmp_path / f"{index}.png" for index in range(12)]
-    for index, path in enumerate(paths):
-        Image.new("RGB", (300, 1000 if index == 5 else 300)).save(path)  # one alone is larger than the bound
-    monkeypatch.setattr("glia_runtime.room.DECODING_PIXELS", 200_000)
-    held: dict[str, int] = {}
-    at_once: list[int] = []
-
-    def noted(picture: Any, *arguments: Any, **options: Any) -> Any:
-        thread = threading.current_thread().name
-        held[thread] = picture.width * picture.height
-        at_once.append(sum(held.values()))
-        time.sleep(0.01)
-        made = prepare(picture, *arguments, **options)
-        del held[thread]
-        return made
-
-    monkeypatch.setattr("glia_runtime.pipeline.prepare", noted)
-    results = list(Scorer.open(views_artifact).stream(paths, workers=6))
-    assert [result.path for result in results] == [str(path) for path in paths]
-    assert all(result.error is None for result in results)
-    assert sorted(set(at_once)) == [90_000, 180_000, 300_000]
-
-
-def test_closing_frees_threads_that_wait_for_room(
-    image_artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "large.png"
-    Image.new("RGB", (1000, 1000)).save(path)
-    monkeypatch.setattr("glia_runtime.room.AHEAD_BYTES", 1)
-    results = Scorer.open(image_artifact).stream(itertools.cycle([path]), batch_size=4, workers=4)
-    next(results)
-    results.close()
-    assert decode_threads() == []

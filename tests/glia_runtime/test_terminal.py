@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.glia_runtime.test_cli import COMMAND, infer
+from tests.glia_runtime.test_cli import CHOICE, COMMAND, csv_rows, infer
 
 
 def test_table_on_request(views_artifact: Path, pictures: list[Path], tmp_path: Path) -> None:
@@ -53,7 +54,37 @@ def test_table_and_progress_on_a_terminal(views_artifact: Path, pictures: list[P
 def test_rows_on_a_terminal_are_progress_enough(views_artifact: Path, pictures: list[Path]) -> None:
     shown = shown_on_a_terminal("--model", views_artifact, *pictures, "--format", "csv", status=0)
     assert "scoring" not in shown
-    assert shown.count("\n") == 1 + len(pictures)
+    assert shown.splitlines()[0] == CHOICE
+    assert shown.count("\n") == 2 + len(pictures)
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="no pseudo-terminals here")
+def test_a_terminal_that_goes_away(views_artifact: Path, pictures: list[Path], tmp_path: Path) -> None:
+    """Under nohup: neither the progress line nor an error line that cannot be shown stops the run."""
+    output = tmp_path / "scores.csv"
+    main, terminal = os.openpty()
+    process = subprocess.Popen(
+        [*COMMAND, "--model", views_artifact, "-", "--output", output],
+        stdin=subprocess.PIPE,
+        stderr=terminal,
+        env={**os.environ, "TERM": "xterm"},
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    )
+    os.close(terminal)
+    shown = b""
+    while b"scoring" not in shown:
+        shown += os.read(main, 65536)
+    os.close(main)
+    process.communicate(b"\n".join(os.fsencode(path) for path in [*pictures, tmp_path / "missing.png"] * 20))
+    assert process.returncode == 1
+    assert len(csv_rows(output.read_bytes())) == 120
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="no pseudo-terminals here")
+def test_an_error_is_one_line_beside_the_progress(views_artifact: Path, tmp_path: Path) -> None:
+    name = "x" * 300
+    shown = shown_on_a_terminal("--model", views_artifact, name, "-o", tmp_path / "scores.csv", status=1)
+    assert f"glia-infer: {name}: " in shown
 
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="no pseudo-terminals here")
