@@ -125,7 +125,7 @@ def test_reports_are_printed(folder: Path, tmp_path: Path, capsys: pytest.Captur
     save_checkpoint(create_model("glianet", backbone="test_vit", latent_dim=16, heads=2), path)
     model = open_model(str(path))
     quiet = Console(stderr=True, quiet=True)
-    evaluate_dataset(model, "synthetic", None, 1, Console(width=100), quiet)
+    evaluate_dataset(model, "synthetic", None, 4, Console(width=100), quiet)
     assert "24 samples of synthetic" in capsys.readouterr().out
     evaluate_photographs(model, folder, 5, 1, Console(width=100), quiet)
     printed = capsys.readouterr().out

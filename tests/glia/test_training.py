@@ -244,7 +244,7 @@ def test_pretrained_backbone_serves_a_model(cache: Path, tmp_path: Path) -> None
 def test_whitening_gives_patches_unit_variance(cache: Path) -> None:
     backbone = create_backbone("test_vit", 224)
     mean, std = input_statistics(backbone)
-    dataset = SyntheticDataset(2, 0, cache)
+    dataset = SyntheticDataset(7, 0, cache)
     from glia.data.views import scoring_views
 
     views = torch.stack([scoring_views(dataset[index])[1] for index in range(0, 40, 4)])

@@ -1,146 +1,242 @@
-"""Pictures drawn by rule, with the statistics that distortions act on: edges, occlusion, 1/f texture, flat areas.
+"""Pictures drawn by rule, with the statistics of photographs that distortions act on.
 
-Dead leaves (Lee, Mumford and Huang, IJCV 2001) with textured leaves carry most pictures: occluding shapes of
-power-law size give natural edges at every scale. Gradients, strokes, text and shading add what leaves lack.
-Everything is drawn larger and averaged down, then passed through an imitation of a camera, so that a model
-does not learn that a clean picture is one without any noise, blur or compression.
+Occluding shapes of power-law size ("dead leaves", Lee, Mumford and Huang, IJCV 2001) give natural edges at every scale.
+Each leaf has a texture whose contrast swells and fades (a Gaussian scale mixture, Wainwright and Simoncelli, NIPS
+1999), and everything is composed as light is: logarithms of reflectance and illumination add up, in opponent colours of
+which the lightness varies most by far (Ruderman, Cronin and Chiao, JOSA A 1998). Pictures are drawn larger and averaged
+down, then passed through an imitation of a camera, so that a model does not learn that a clean picture is one without
+any noise, blur or compression.
 """
 
 import io
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from scipy.fft import irfft2
+from scipy.ndimage import uniform_filter
 
 Picture = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+Labels = npt.NDArray[np.int32]
+Shape = tuple[int, int]
 
 # Drawn at this many times the final side: enough to antialias edges, and costs twice the pixels.
 _SUPERSAMPLING = 1.5
+# Textures are square tiles of this side, drawn once a picture and shifted for every leaf.
+_TILE = 512
+# Smooth fields are drawn this many times smaller, and enlarged.
+_COARSE = 8
+# Log lightness, warm against cold (daylight's axis), magenta against green: to the logarithms of red, green and blue.
+_OPPONENT = np.array([[1, 1, 1], [0.9, 0.1, -1], [0.5, -1, 0.5]], np.float32)
 _LETTERS = np.array(list("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.,:;!?&%$#+-  "))
 
 
 def draw_picture(seed: int, index: int) -> Picture:
     """Picture `index` of the endless sequence `seed`: uint8 [H, W, 3], sides 256 to 512, landscape or portrait."""
     rng = np.random.default_rng((seed, index))
-    short = int(rng.integers(256, 353))
+    short = int(rng.integers(256, 321))
     long = min(512, int(short * rng.uniform(1.0, 1.6)))
     height, width = (short, long) if rng.random() < 0.7 else (long, short)
     canvas = (int(height * _SUPERSAMPLING), int(width * _SUPERSAMPLING))
-    scene = _leaves(rng, canvas) if rng.random() < 0.85 else _field(rng, canvas)
-    if rng.random() < 0.7:
-        scene *= 1 + rng.uniform(0.1, 0.45) * _noise(rng, canvas, 2.5)[..., None]
-    picture = Image.fromarray(np.clip(scene, 0, 255).astype(np.uint8))
-    if rng.random() < 0.15:
-        _depth_of_field(rng, picture)
-    if rng.random() < 0.5:
-        _strokes(rng, picture)
+    scene, order = _leaves(rng, canvas)
+    scene[..., 0] += rng.uniform(0.1, 0.7) * _smooth(rng, canvas, 2.0)  # uneven light
+    picture = _develop(rng, scene)
+    if rng.random() < 0.25:
+        _depth_of_field(rng, picture, order)
     if rng.random() < 0.3:
+        _strokes(rng, picture)
+    if rng.random() < 0.1:
         _text(rng, picture)
     return _camera(rng, picture.resize((width, height), Image.Resampling.LANCZOS))
 
 
-def _noise(rng: np.random.Generator, shape: tuple[int, int], slope: float) -> Floats:
-    """A random field whose amplitude falls as 1/f**slope, zero mean, unit variance."""
-    rows = np.fft.fftfreq(shape[0])[:, None].astype(np.float32)
-    cols = np.fft.rfftfreq(shape[1])[None, :].astype(np.float32)
-    frequency = np.sqrt(rows**2 + cols**2)
-    frequency[0, 0] = np.inf
-    phase = rng.standard_normal((2, *frequency.shape), np.float32)
-    field = irfft2((phase[0] + 1j * phase[1]) * frequency**-slope, shape)
-    standardized: Floats = ((field - field.mean()) / (field.std() + 1e-12)).astype(np.float32)
-    return standardized
+@lru_cache(maxsize=8)
+def _frequencies(shape: Shape) -> tuple[Floats, Floats]:
+    rows, cols = np.fft.fftfreq(shape[0])[:, None], np.fft.rfftfreq(shape[1])[None, :]
+    return rows.astype(np.float32), cols.astype(np.float32)
 
 
-def _palette(rng: np.random.Generator, count: int) -> Floats:
-    """Colours around a few hues, mostly muted, as photographs have them: float [count, 3], 0 to 255."""
-    anchors = rng.uniform(20, 235, (int(rng.integers(2, 6)), 3))
-    greyness = rng.uniform(0.35, 0.97)
-    colors = anchors[rng.integers(0, len(anchors), count)] + rng.normal(0, 28, (count, 3))
-    grey = colors.mean(1, keepdims=True) + rng.normal(0, 35, (count, 1))
-    mixed: Floats = np.clip(colors * (1 - greyness) + grey * greyness, 0, 255).astype(np.float32)
-    return mixed
+def _noise(rng: np.random.Generator, shape: Shape, slope: float, angle: float = 0.0, stretch: float = 1.0) -> Floats:
+    """A periodic random field whose amplitude falls as 1/f**slope, zero mean, unit variance.
+
+    With a stretch above 1 it is drawn out at right angles to `angle` (radians), as grain, fur and ripples are.
+    """
+    rows, cols = _frequencies(shape)
+    along, across = np.cos(angle) * cols + np.sin(angle) * rows, np.cos(angle) * rows - np.sin(angle) * cols
+    power = (along / stretch) ** 2 + (across * stretch) ** 2
+    power[0, 0] = np.inf
+    spectrum = rng.standard_normal((*power.shape, 2), np.float32).view(np.complex64)[..., 0]
+    field: Floats = irfft2(spectrum * power ** np.float32(-slope / 2), shape)
+    return field / np.float32(field.std() + 1e-12)
 
 
-def _textures(rng: np.random.Generator, shape: tuple[int, int]) -> Floats:
-    """A few textures to fill leaves with: float [T, H, W], about unit variance; the first is flat."""
-    rows, cols = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
+def _smooth(rng: np.random.Generator, shape: Shape, slope: float) -> Floats:
+    """A field like `_noise` without its fine detail, at a fraction of the cost."""
+    coarse = _noise(rng, (shape[0] // _COARSE + 1, shape[1] // _COARSE + 1), slope)
+    enlarged = Image.fromarray(coarse).resize(shape[::-1], Image.Resampling.BICUBIC)
+    return np.asarray(enlarged)
+
+
+def _textures(rng: np.random.Generator) -> Floats:
+    """A few textures to fill leaves with: float [T, _TILE, _TILE], about unit variance, periodic; the first is flat."""
+    shape = (_TILE, _TILE)
     textures: list[Floats] = [np.zeros(shape, np.float32)]
-    textures += [_noise(rng, shape, slope) for slope in rng.uniform(0.5, 1.7, 3)]
-    for _ in range(2):
-        angle, period = rng.uniform(0, np.pi), np.exp(rng.uniform(np.log(4), np.log(40)))
-        waves = np.sin((np.cos(angle) * cols + np.sin(angle) * rows) * (2 * np.pi / period) + textures[-1])
-        textures.append((np.sign(waves) if rng.random() < 0.4 else 1.4 * waves).astype(np.float32))
+    for _ in range(3):
+        stretch = np.exp(rng.exponential(0.35))
+        texture = _noise(rng, shape, rng.uniform(0.7, 1.8), rng.uniform(0, np.pi), stretch)
+        if rng.random() < 0.3:  # speckled: pebbles, foliage
+            texture = np.tanh(rng.uniform(1.5, 6) * texture)
+        # The scale mixture: one smooth field raises or lowers the contrast of all frequencies alike.
+        texture *= np.exp(rng.uniform(0, 1.0) * _noise(rng, shape, rng.uniform(1.2, 2.2)))
+        textures.append(texture / texture.std())
+    waves = rng.integers(-128, 129, 2) if rng.random() < 0.5 else rng.integers(-40, 41, 2)
+    rows, cols = np.mgrid[:_TILE, :_TILE].astype(np.float32) * (2 * np.pi / _TILE)
+    ripples = np.sin(waves[0] * rows + waves[1] * cols + rng.uniform(0, 2.5) * _noise(rng, shape, 2.0))
+    textures.append(np.tanh(rng.uniform(1, 6) * ripples))
     return np.stack(textures)
 
 
-def _field(rng: np.random.Generator, shape: tuple[int, int]) -> Floats:
-    """A picture with no edges: gradients and 1/f colour."""
-    slope = rng.uniform(0.9, 1.8)
-    mixing = rng.normal(0, 1, (3, 3)) * rng.uniform(8, 30) + rng.uniform(10, 45)
-    channels = np.stack([_noise(rng, shape, slope) for _ in range(3)], -1)
-    colored: Floats = rng.uniform(70, 180, 3).astype(np.float32) + channels @ mixing.astype(np.float32)
-    return colored
+def _colors(rng: np.random.Generator, materials: int) -> tuple[Floats, Floats]:
+    """Log opponent colours of a few materials, most of them muted, and how far each varies: float [M, 3] both."""
+    chroma = np.exp(rng.normal(0.3, 0.7)) if rng.random() < 0.9 else 0.0
+    spread = np.array([rng.uniform(0.4, 1.1), 0.16 * chroma, 0.06 * chroma])
+    # Laplace: a few colours are strong, most are nearly grey
+    colors = rng.laplace(0, spread, (materials, 3))
+    colors[:, 1:] += rng.normal(0, (0.07 * chroma, 0.03 * chroma))  # a cast over all
+    return colors.astype(np.float32), (spread * rng.uniform(0.1, 0.8, (materials, 1))).astype(np.float32)
 
 
-def _leaves(rng: np.random.Generator, shape: tuple[int, int]) -> Floats:
-    """Dead leaves: shapes of power-law size laid over one another, each with its colour and texture."""
-    height, width = shape
-    count = int(np.exp(rng.uniform(np.log(80), np.log(1500))))
-    smallest = np.exp(rng.uniform(np.log(4), np.log(20)))
+def _leaves(rng: np.random.Generator, shape: Shape) -> tuple[Floats, Floats]:
+    """Dead leaves: shapes of power-law size laid over one another, in regions of one material each.
+
+    Returns:
+        The scene in log opponent colours, float [H, W, 3], and how near each pixel's leaf is, 0 to 1, [H, W].
+    """
+    count = int(np.exp(rng.uniform(np.log(40), np.log(1500))))
+    smallest = np.exp(rng.uniform(np.log(4), np.log(25)))
     # Radii with density r**-3 between smallest and largest: the scale-invariant case.
     largest = 0.55 * min(shape)
-    radii = 1 / np.sqrt(rng.uniform(largest**-2, smallest**-2, count))
-    radii[rng.random(count) < 0.1] *= 3
-    # Large leaves first more often than not, so that small ones are seen.
-    order = np.argsort(-radii * rng.uniform(0.3, 1.7, count))
-    labels = Image.new("I", (width, height), 0)
+    radii = 1 / np.sqrt(rng.uniform(largest**-2, smallest**-2, count + 1))
+    radii[rng.random(count + 1) < 0.1] *= 3
+    # Large leaves first more often than not, so that small ones are seen; the very first is the background.
+    radii = radii[np.argsort(-radii * rng.uniform(0.3, 1.7, count + 1))]
+    radii[0] = max(shape)
+    centers = rng.uniform((0, 0), shape, (count + 1, 2))
+    # Materials lie along a line across the picture, as sky, trees and ground do, and mix more or less.
+    materials = int(rng.integers(2, 8))
+    direction = rng.normal(0, (1, 0.5)) / shape
+    along = np.argsort(np.argsort(centers @ direction)) / (count + 1) + rng.normal(0, rng.uniform(0.02, 0.6), count + 1)
+    material_of = (along * materials).astype(int).clip(0, materials - 1)
+    radii *= np.exp(rng.normal(0, 0.4, materials))[material_of]
+    leaf_of = _bend(rng, _outlines(rng, shape, radii, centers))
+
+    colors, variation = _colors(rng, materials)
+    color = colors[material_of] + variation[material_of] * rng.standard_normal((count + 1, 3), np.float32)
+    scene = color[leaf_of]
+    textures = _textures(rng)
+    kind = rng.choice(len(textures), materials, p=(0.15, 0.25, 0.25, 0.25, 0.1))[material_of]
+    other = rng.random(count + 1) < 0.2
+    kind[other] = rng.integers(0, len(textures), other.sum())
+    contrast = np.exp(rng.uniform(np.log(0.06), np.log(1.1), materials))[material_of] * rng.uniform(0.5, 1.5, count + 1)
+    shift = rng.integers(0, _TILE, (2, count + 1))
+    rows, cols = np.ogrid[: shape[0], : shape[1]]
+    texture = textures[kind[leaf_of], (rows + shift[0][leaf_of]) % _TILE, (cols + shift[1][leaf_of]) % _TILE]
+    texture *= contrast.astype(np.float32)[leaf_of]
+    tint = rng.normal(0, 0.1, (materials, 2)).astype(np.float32)[material_of]
+    scene[..., 0] += texture + _shading(rng, radii, centers, leaf_of) - _shadows(rng, leaf_of)
+    scene[..., 1:] += tint[leaf_of] * texture[..., None]
+    return scene, (leaf_of / (count + 1)).astype(np.float32)
+
+
+def _shading(rng: np.random.Generator, radii: Doubles, centers: Doubles, leaf_of: Labels) -> Floats:
+    """The log light of each pixel, [H, W]: it falls from one side, on each leaf a little differently."""
+    toward = rng.uniform(0, 2 * np.pi) + rng.normal(0, 0.6, len(radii))
+    slope = rng.normal(0, rng.uniform(0.05, 0.5), len(radii)) / radii
+    down, right = slope * np.sin(toward), slope * np.cos(toward)
+    level = (-down * centers[:, 0] - right * centers[:, 1]).astype(np.float32)
+    rows, cols = (axis.astype(np.float32) for axis in np.ogrid[: leaf_of.shape[0], : leaf_of.shape[1]])
+    shading: Floats = down.astype(np.float32)[leaf_of] * rows + right.astype(np.float32)[leaf_of] * cols
+    return shading + level[leaf_of]
+
+
+def _outlines(rng: np.random.Generator, shape: Shape, radii: Doubles, centers: Doubles) -> Labels:
+    """The number of the leaf on top at each pixel, [H, W]: blobs, boxes, blades and jagged shapes, or mostly one."""
+    labels = Image.new("I", shape[::-1], 0)
     draw = ImageDraw.Draw(labels)
-    for leaf, radius in enumerate(radii[order], start=1):
-        x, y = rng.uniform(0, width), rng.uniform(0, height)
-        kind = rng.random()
-        if kind < 0.4:
-            stretch = rng.uniform(0.5, 1.0)
-            draw.ellipse((x - radius, y - radius * stretch, x + radius, y + radius * stretch), fill=leaf)
+    blob, box, blade = range(3)
+    kinds = rng.choice(4, len(radii), p=rng.dirichlet((1.5, 1, 1, 0.7)))
+    for leaf in range(1, len(radii)):
+        kind = kinds[leaf]
+        if kind in (blob, blade):
+            angles = np.arange(20) * (np.pi / 10)
+        elif kind == box:
+            angles = np.arange(0.5, 4) * (np.pi / 2)
         else:
-            corners = 4 if kind < 0.7 else int(rng.integers(3, 9))
-            angles = np.sort(rng.uniform(0, 2 * np.pi, corners))
-            points = [(float(x + radius * np.cos(a)), float(y + radius * np.sin(a))) for a in angles]
-            draw.polygon(points, fill=leaf)
-    leaf_of = np.asarray(labels)
-    textures = _textures(rng, shape)
-    kind_of = np.where(rng.random(count + 1) < 0.3, 0, rng.integers(0, len(textures), count + 1))
-    contrast = (np.exp(rng.uniform(np.log(2), np.log(40), count + 1))).astype(np.float32)
-    tint = (1 + rng.normal(0, 0.15, (count + 1, 3))).astype(np.float32)
-    texture = np.take_along_axis(textures, kind_of[leaf_of][None], 0)[0] * contrast[leaf_of]
-    scene: Floats = _palette(rng, count + 1)[leaf_of] + texture[..., None] * tint[leaf_of]
-    return scene
+            angles = np.sort(rng.uniform(0, 2 * np.pi, rng.integers(3, 8)))
+        narrow = rng.uniform(0.08, 0.35) if kind == blade else rng.uniform(0.4, 1.0)
+        turn = 0.0 if kind == box and rng.random() < 0.6 else rng.uniform(0, 2 * np.pi)
+        along, across = radii[leaf] * np.cos(angles), radii[leaf] * narrow * np.sin(angles)
+        x = centers[leaf, 1] + np.cos(turn) * along - np.sin(turn) * across
+        y = centers[leaf, 0] + np.sin(turn) * along + np.cos(turn) * across
+        draw.polygon(np.stack([x, y], -1).ravel().tolist(), fill=leaf)
+    return np.asarray(labels)
 
 
-def _depth_of_field(rng: np.random.Generator, picture: Image.Image) -> None:
-    """Part of the scene out of focus, as backgrounds are: softness alone is not a distortion."""
-    near = np.clip(128 + 400 * (_noise(rng, picture.size[::-1], 2.5) + rng.uniform(-0.5, 0.5)), 0, 255)
-    blurred = picture.filter(ImageFilter.GaussianBlur(rng.uniform(1.5, 5)))
-    picture.paste(blurred, mask=Image.fromarray(near.astype(np.uint8)))
+def _bend(rng: np.random.Generator, leaf_of: Labels) -> Labels:
+    """Straight outlines made organic: every pixel looks a little aside, its neighbours likewise."""
+    shape = leaf_of.shape
+    reach = np.exp(rng.uniform(np.log(0.5), np.log(0.12 * min(shape))))
+    slope = rng.uniform(1.4, 2.4)
+    rows = np.arange(shape[0], dtype=np.int32)[:, None] + (reach * _smooth(rng, shape, slope)).astype(np.int32)
+    cols = np.arange(shape[1], dtype=np.int32)[None, :] + (reach * _smooth(rng, shape, slope)).astype(np.int32)
+    bent: Labels = leaf_of[rows.clip(0, shape[0] - 1), cols.clip(0, shape[1] - 1)]
+    return bent
 
 
-def _color(rng: np.random.Generator) -> tuple[int, int, int]:
-    red, green, blue = rng.integers(0, 256, 3)
-    return int(red), int(green), int(blue)
+def _shadows(rng: np.random.Generator, leaf_of: Labels) -> Floats:
+    """How much log light each pixel loses to nearer leaves beside it, [H, W]."""
+    away = rng.integers(-8, 9, 2)
+    covered = (np.roll(leaf_of, away, (0, 1)) > leaf_of).astype(np.float32)
+    soft: Floats = rng.uniform(0, 0.8) * uniform_filter(covered, int(rng.integers(2, 12)))
+    return soft
+
+
+def _develop(rng: np.random.Generator, scene: Floats) -> Image.Image:
+    """Log opponent colours to 8 bits: exposure to the darkest and lightest hundredth, then a tone curve."""
+    light = np.exp(scene @ _OPPONENT)
+    low, high = np.quantile(light[::4, ::4], (0.01, rng.uniform(0.95, 0.998)))
+    black, white = rng.uniform(0.0, 0.1), rng.uniform(0.7, 1.05)
+    tone = ((light - low) / (high - low)).clip(0, 1) ** np.float32(rng.uniform(0.35, 0.6))
+    return Image.fromarray((255 * (black + (white - black) * tone)).clip(0, 255).astype(np.uint8))
+
+
+def _depth_of_field(rng: np.random.Generator, picture: Image.Image, nearness: Floats) -> None:
+    """What is far out of focus, as backgrounds are: softness alone is not a distortion."""
+    far = (nearness < np.quantile(nearness[::4, ::4], rng.uniform(0.2, 0.8))).astype(np.uint8) * 255
+    blurred = picture.filter(ImageFilter.GaussianBlur(rng.uniform(1.5, 6)))
+    picture.paste(blurred, mask=Image.fromarray(far).filter(ImageFilter.GaussianBlur(1)))
+
+
+def _color(rng: np.random.Generator, picture: Image.Image) -> tuple[int, int, int]:
+    """A colour of the picture, made darker or lighter."""
+    place = (int(rng.integers(picture.width)), int(rng.integers(picture.height)))
+    values = np.array(picture.getpixel(place)) * rng.uniform(0.2, 1.8) + rng.uniform(-40, 40)
+    red, green, blue = values.clip(0, 255).astype(int).tolist()
+    return red, green, blue
 
 
 def _strokes(rng: np.random.Generator, picture: Image.Image) -> None:
+    """Branches, wires, stalks."""
     draw = ImageDraw.Draw(picture)
-    for _ in range(int(rng.integers(2, 30))):
+    step, color = rng.uniform(5, 60), _color(rng, picture)
+    for _ in range(int(rng.integers(2, 40))):
         start = rng.uniform((0, 0), picture.size)
-        path = start + np.cumsum(rng.normal(0, rng.uniform(5, 60), (int(rng.integers(2, 7)), 2)), 0)
-        draw.line(
-            [(float(x), float(y)) for x, y in path],
-            fill=_color(rng),
-            width=int(rng.integers(1, 7)),
-            joint="curve",
-        )
+        path = start + np.cumsum(rng.normal(0, step, 2) + rng.normal(0, step / 3, (int(rng.integers(2, 9)), 2)), 0)
+        color = _color(rng, picture) if rng.random() < 0.3 else color
+        draw.line([(float(x), float(y)) for x, y in path], fill=color, width=int(rng.integers(1, 7)), joint="curve")
 
 
 def _text(rng: np.random.Generator, picture: Image.Image) -> None:
@@ -149,24 +245,18 @@ def _text(rng: np.random.Generator, picture: Image.Image) -> None:
         words = "".join(rng.choice(_LETTERS, int(rng.integers(3, 28))))
         font = ImageFont.load_default(float(np.exp(rng.uniform(np.log(12), np.log(70)))))
         x, y = rng.uniform((-20, 0), picture.size)
-        draw.text((float(x), float(y)), words, fill=_color(rng), font=font)
+        draw.text((float(x), float(y)), words, fill=_color(rng, picture), font=font)
 
 
 def _camera(rng: np.random.Generator, picture: Image.Image) -> Picture:
-    """What any photograph has been through before it is called undistorted; each step mild, most optional.
+    """What any photograph has been through before it is called undistorted; each step mild, some optional.
 
     Labels compare with the picture that comes out of here, so what is common here a model learns to forgive. Softness
     up to a sigma of 1.3 was tried: the model then took blurred photographs for soft ones.
     """
-    if rng.random() < 0.35:
-        picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.2, 0.6)))
-    values = np.asarray(picture, np.float32) / 255
-    low, high = np.quantile(values[::4, ::4], (0.01, 0.99))
-    black, white = rng.uniform(0.0, 0.15), rng.uniform(0.8, 1.0)
-    values = (values - low) / max(high - low, 0.2) * (white - black) + black
-    values = np.clip(values, 0, 1) ** rng.uniform(0.8, 1.35) * 255
-    values += rng.uniform(0, 2.5) * rng.standard_normal(values.shape, np.float32)
-    picture = Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8))
+    picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 0.65)))
+    noise = rng.uniform(0, 2.0) * rng.standard_normal((picture.height, picture.width, 3), np.float32)
+    picture = Image.fromarray(np.clip(np.rint(np.asarray(picture) + noise), 0, 255).astype(np.uint8))
     if rng.random() < 0.3:
         picture = picture.filter(ImageFilter.UnsharpMask(1.0, int(rng.integers(20, 80)), 0))
     if rng.random() < 0.7:
