@@ -74,8 +74,7 @@ def export_checkpoint(
         checkpoint: made by glia-train or `glia.models.save_checkpoint`.
         target: "onnx", "torchscript", "trt", "trt-rtx" or "pt2".
         output: the artifact; by default the checkpoint's name with the target's suffix, in the working directory.
-        precision: "fp32", or for ONNX "fp16" or "fp16-weights", for engines "fp16" or "bf16", for "pt2" on a
-            GPU "fp16", see docs/export.md.
+        precision: one of the target's `TargetInfo.precisions`, see docs/export.md.
         input: "image" or "views", see docs/export.md.
         images: a folder of pictures for the parity report, of which `parity.MOST_PICTURES` are taken; by default a
             built-in set.
