@@ -17,12 +17,12 @@ Rule = Callable[[ir.Node], bool]
 
 FLOAT, HALF, BFLOAT = ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16
 
-# Measured with every operator's result rounded, LayerNormalization and Softmax taken apart into their steps, as the
-# largest part of the scale that a score is off by. In float16, on 20 pictures: a trained ViT-tiny is off by 5.9e-4, with
-# LayerNormalization in float16 as well by 6.0e-4; but once a channel of its residual stream stands at 300, as in many
-# pretrained ViTs, by 1.9e-1 instead of 5e-4, for the square of 300 passes float16's 65504. Softmax in float16 changes
-# nothing (5.3e-4; ViT-B/16 with random weights: 6.7e-4 instead of 1.6e-3). In bfloat16: 2.1e-3, with LayerNormalization
-# in bfloat16 3.6e-3, with Softmax 2.5e-3, with both 4.0e-3: a sum of 197 terms is good to 1 in 256.
+# Measured with every operator's result rounded, LayerNormalization and Softmax taken apart into their steps; figures
+# are the largest part of the scale that a score is off by. In float16, on 20 pictures: a trained ViT-tiny is off by
+# 5.9e-4, with LayerNormalization in float16 as well by 6.0e-4; but once a channel of its residual stream stands at
+# 300, as in many pretrained ViTs, by 1.9e-1 instead of 5e-4, for the square of 300 passes float16's 65504. Softmax in
+# float16 changes nothing (5.3e-4; ViT-B/16 with random weights: 6.7e-4 instead of 1.6e-3). In bfloat16: 2.1e-3, with
+# LayerNormalization in bfloat16 3.6e-3, with Softmax 2.5e-3, with both 4.0e-3: a sum of 197 terms is good to 1 in 256.
 # Resize takes its scales as float32 only. Conv, the patch embedding, is not defined for bfloat16 before opset 22; it is
 # under 1 % of the arithmetic.
 FP32_OPERATORS = {
