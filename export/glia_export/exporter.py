@@ -76,8 +76,7 @@ def export_checkpoint(
         output: the artifact; by default the checkpoint's name with the target's suffix, in the working directory.
         precision: one of the target's `TargetInfo.precisions`, see docs/export.md.
         input: "image" or "views", see docs/export.md.
-        images: a folder of pictures for the parity report, of which `parity.MOST_PICTURES` are taken; by default a
-            built-in set.
+        images: a folder of pictures for the parity report, `parity.MOST_PICTURES` at most; else a built-in set.
         engine: what an engine is built for; for "trt" and "trt-rtx" only.
         maps: add a second output, ``map``, that says where the model looked; for "onnx" only.
         device: what a package is compiled for, "cpu" or "cuda"; for "pt2" only.

@@ -4,12 +4,13 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from glia_runtime.descriptors import discard
 from glia_runtime.errors import GliaError, MissingExtraError, one_line
 
 FAILED, BUG, INTERRUPTED, NO_READER = 2, 70, 130, 141
@@ -25,12 +26,6 @@ def say(command: str, line: str) -> None:
             print(f"{command}: {one_line(line)}", file=sys.stderr, flush=True)
         except OSError:
             discard(2)
-
-
-def discard(descriptor: int) -> None:
-    """Point a standard stream that cannot be written at nothing, so that Python's flush at exit does not fail too."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
 def print_version(wanted: bool) -> None:

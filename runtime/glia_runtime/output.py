@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from glia_runtime.atomic import atomic_write, remove_leftovers
-from glia_runtime.command import discard
+from glia_runtime.descriptors import discard
 from glia_runtime.errors import OutputError, UsageError
 from glia_runtime.journal import HEAD, Journal, journal_path
 from glia_runtime.selection import Selection

@@ -10,7 +10,7 @@ from threading import Event, Thread
 from time import monotonic
 from typing import Any, TextIO, cast
 
-from glia_runtime.command import discard
+from glia_runtime.descriptors import discard
 from glia_runtime.pipeline import Result
 
 

@@ -140,13 +140,21 @@ class Report:
 def open_report(path: Path) -> Iterator[Report]:
     """Yield a report, which is written to `path` when the block ends without an error.
 
+    Where the reader of standard output leaves (BrokenPipeError), the page shows what was scored until then.
+
     Raises:
         OutputError: the page cannot be written; where that shows beforehand, the block is not entered.
     """
+    left: BrokenPipeError | None = None
     with atomic_write(path) as temporary:
         report = Report()
-        yield report
+        try:
+            yield report
+        except BrokenPipeError as error:
+            left = error
         report.write(temporary)
+    if left is not None:
+        raise left
 
 
 def _read(name: str) -> str:

@@ -312,7 +312,7 @@ def test_when_the_reader_of_a_pipe_leaves_the_page_shows_what_was_scored(
         assert process.stdout.readline() == HEADER
         process.stdout.close()
         process.stdin.close()
-        assert process.wait(timeout=600) == 0
+        assert process.wait(timeout=600) == 141
     assert 1 <= len(scores(Reader(report.read_text(encoding="utf-8")))) < 20 * len(pictures)
 
 
