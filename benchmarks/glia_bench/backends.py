@@ -8,10 +8,8 @@ go in, so nothing is decoded or resized. Its parity row stands beside each. The 
 bf16 and of an fp32 product in PyTorch and in OpenVINO; the model's floating-point operations are counted by PyTorch.
 """
 
-import json
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -27,9 +25,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from glia.models import QualityModel, create_model, load_checkpoint, save_checkpoint
 from glia_bench.machine import this_machine
+from glia_bench.measure import timed, timed_in_turn
+from glia_bench.results import write_json
 from glia_export import export_checkpoint
 from glia_export.targets import TARGETS
-from glia_runtime.atomic import atomic_write
 from glia_runtime.backends import choices
 from glia_runtime.backends.base import usable_cpus
 from glia_runtime.inputs import Inputs
@@ -44,13 +43,6 @@ PRODUCTS = 10
 Job = Callable[[], object]
 
 
-def timed(job: Job) -> float:
-    """Seconds that `job` takes."""
-    began = time.perf_counter()
-    job()
-    return time.perf_counter() - began
-
-
 def matrix_peaks(threads: int) -> dict[str, dict[str, float]]:
     """{precision: {"library rows x inner x columns": GFLOP/s}}, the best of `PRODUCTS` products each."""
     peaks: dict[str, dict[str, float]] = {}
@@ -63,8 +55,7 @@ def matrix_peaks(threads: int) -> dict[str, dict[str, float]]:
                 "openvino": _openvino_product(left, right, hint, threads),
             }
             for library, job in jobs.items():
-                job()
-                best = min(timed(job) for _ in range(PRODUCTS))
+                best = min(timed(job, warm_up=1, repeats=PRODUCTS))
                 rates[f"{library} {rows}x{inner}x{columns}"] = 2e-9 * rows * inner * columns / best
     return peaks
 
@@ -139,12 +130,8 @@ def measure(checkpoint: Path, images: Path | None, batch: int, runs: int) -> dic
     with tempfile.TemporaryDirectory() as folder:
         timed_ways: dict[str, tuple[Job, dict[str, Any]]] = {"eager PyTorch": (eager(model, inputs), {})}
         timed_ways |= ways(checkpoint, Path(folder), images, inputs)
-        seconds: dict[str, list[float]] = {name: [] for name in timed_ways}
-        for turn in range(runs + 1):
-            for name, (job, _) in timed_ways.items():
-                taken = timed(job)
-                if turn:  # the first run of each only warms it
-                    seconds[name].append(taken)
+        jobs = {name: job for name, (job, _) in timed_ways.items()}
+        seconds = timed_in_turn(jobs, warm_up=1, repeats=runs)
     results = {}
     for name, (_, parity) in timed_ways.items():
         rate = batch / statistics.median(seconds[name])
@@ -202,8 +189,7 @@ def main(
         print(f"{precision} peak: {max(rates.values()):.0f} GFLOP/s ({max(rates, key=lambda name: rates[name])})")
     print(f"{result['machine']['threads']} threads, {result['machine']['cpu']}")
     if output:
-        with atomic_write(output) as temporary:
-            temporary.write_text(json.dumps(result, indent=2) + "\n")
+        write_json(result, output)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ Times are medians of runs that wait for the device. Everything also runs on the 
 """
 
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 
 from glia_bench.machine import this_machine
+from glia_bench.measure import timed
 
 _REPEATS = 20
 
@@ -23,15 +23,13 @@ def describe(device: str) -> dict[str, Any]:
 
 def seconds(function: Callable[[], object], device: str, repeats: int = _REPEATS) -> float:
     """Median wall time of `function`, after three runs that are not counted."""
-    times = []
-    for repeat in range(repeats + 3):
-        _wait(device)
-        began = time.perf_counter()
+
+    def waited() -> None:
         function()
         _wait(device)
-        if repeat >= 3:
-            times.append(time.perf_counter() - began)
-    return statistics.median(times)
+
+    _wait(device)
+    return statistics.median(timed(waited, warm_up=3, repeats=repeats))
 
 
 def copy_bandwidth(device: str, size: int) -> float:

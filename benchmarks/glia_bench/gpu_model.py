@@ -10,7 +10,6 @@ Not run on a GPU by us yet.
 """
 
 import copy
-import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -25,10 +24,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from glia.models import QualityModel, create_model, load_checkpoint
 from glia_bench.device import describe, matrix_peak, seconds
+from glia_bench.results import write_json
 from glia_export.parity import built_in_pictures
 from glia_export.pt2_export import package_target, save_pt2
 from glia_export.torchscript_export import save_torchscript
-from glia_runtime.atomic import atomic_write
 from glia_runtime.backends.pt2 import CudaGraph
 
 Form = Callable[[Tensor, Tensor], Tensor]
@@ -130,8 +129,7 @@ def main(
                 f"{figures['share_of_peak']:.0%} of the matrix peak"
             )
     if output:
-        with atomic_write(output) as temporary:
-            temporary.write_text(json.dumps(result, indent=2) + "\n")
+        write_json(result, output)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ picture; the fragments alone touch 224 x 224 x 3 bytes of it.
 Not run on a GPU by us yet.
 """
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +19,7 @@ from torch.nn.functional import interpolate
 
 from glia.ops import pack_ragged, ragged_views
 from glia_bench.device import copy_bandwidth, describe, launch_latency, seconds
-from glia_runtime.atomic import atomic_write
+from glia_bench.results import write_json
 from glia_runtime.fragments import FragmentSpec
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # ImageNet's, in grey levels
@@ -99,8 +98,7 @@ def main(
             f"{row['times_faster_than_eager']:.1f} times as fast as eager PyTorch"
         )
     if output:
-        with atomic_write(output) as temporary:
-            temporary.write_text(json.dumps(result, indent=2) + "\n")
+        write_json(result, output)
 
 
 if __name__ == "__main__":

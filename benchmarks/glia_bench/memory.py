@@ -23,7 +23,7 @@ import typer
 from PIL import Image
 
 from glia_bench.machine import this_machine
-from glia_runtime.atomic import atomic_write
+from glia_bench.results import write_json
 from glia_runtime.scorer import Scorer, find_model
 
 DISTINCT = 500
@@ -92,8 +92,7 @@ def main(
         print(f"{run['peak_bytes'] / 1e6:8.1f} MB  {run['pictures']} pictures, {run['failed']} failed, {left}")
     print(f"{result['ratio']:8.3f}     ratio, on {result['machine']['cores']} cores of {result['machine']['cpu']}")
     if output:
-        with atomic_write(output) as temporary:
-            temporary.write_text(json.dumps(result, indent=2) + "\n")
+        write_json(result, output)
 
 
 if __name__ == "__main__":

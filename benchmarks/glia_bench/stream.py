@@ -14,10 +14,8 @@ comes. With `--megapixels` every picture is first enlarged to that size and writ
 """
 
 import itertools
-import json
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -29,7 +27,8 @@ import typer
 from PIL import Image
 
 from glia_bench.machine import this_machine
-from glia_runtime.atomic import atomic_write
+from glia_bench.measure import timed_in_turn
+from glia_bench.results import write_json
 from glia_runtime.backends.base import usable_cpus
 from glia_runtime.decode import decode, decode_picture
 from glia_runtime.errors import UsageError
@@ -47,13 +46,8 @@ def measure(scorer: Scorer, paths: list[Path], repeats: int) -> dict[str, Any]:
     }
     if scorer.manifest.input == "views":
         stages["draft"] = lambda: _scores(scorer, paths, draft=True)
-    rates: dict[str, list[float]] = {name: [] for name in stages}
-    for repeat in range(repeats + 1):  # the first round only warms up
-        for name, stage in stages.items():
-            begun = time.perf_counter()
-            stage()
-            if repeat:
-                rates[name].append(len(paths) / (time.perf_counter() - begun))
+    taken = timed_in_turn(stages, warm_up=1, repeats=repeats)
+    rates = {name: [len(paths) / seconds for seconds in samples] for name, samples in taken.items()}
     medians = {name: statistics.median(values) for name, values in rates.items()}
     streams = [name for name in ("stream", "draft") if name in medians]
     ratios = {
@@ -132,8 +126,7 @@ def main(
         print(f"{ratio:10.3f} {name}")
     print(f"on {result['machine']['cores']} cores of {result['machine']['cpu']}; {result['backend']}")
     if output:
-        with atomic_write(output) as temporary:
-            temporary.write_text(json.dumps(result, indent=2) + "\n")
+        write_json(result, output)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The runtime's small artifacts and pictures, for measuring."""
+"""Pictures for measuring."""
 
 from pathlib import Path
 
@@ -6,22 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.glia_runtime import artifacts
 from tests.shapes import noise_image
-
-
-@pytest.fixture(scope="session")
-def views_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("views") / "views.onnx"
-    artifacts.save_views(path)
-    return path
-
-
-@pytest.fixture(scope="session")
-def image_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("image") / "image.onnx"
-    artifacts.save_image(path)
-    return path
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Small artifacts and pictures, made once a session."""
+"""Small pictures, made once a session."""
 
 from __future__ import annotations
 
@@ -9,26 +9,11 @@ import pytest
 from hypothesis import HealthCheck, settings
 from PIL import Image
 
-from tests.glia_runtime import artifacts
 from tests.shapes import noise_image
 
 # Limits on time say how busy the machine is, not whether the code is right.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
-
-
-@pytest.fixture(scope="session")
-def views_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("views") / "views.onnx"
-    artifacts.save_views(path)
-    return path
-
-
-@pytest.fixture(scope="session")
-def image_artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("image") / "image.onnx"
-    artifacts.save_image(path)
-    return path
 
 
 @pytest.fixture(scope="session", params=["views", "image"])
