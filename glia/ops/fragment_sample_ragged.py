@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from glia.ops.fragment_sample import check_grid, check_sizes, gather_fragments
+from glia.ops.normalisation import check_normalisation, check_pixels, normalised
 
 torch.library.define(
     "glia::fragment_sample_ragged",
@@ -86,10 +87,7 @@ def _check(
     fragment: int,
 ) -> None:
     check_grid(sizes, offsets, grid, fragment)
-    torch._check(
-        pixels.dtype == torch.uint8 and pixels.dim() == 1,
-        lambda: f"pixels must be uint8 [N], not {pixels.dtype} {list(pixels.shape)}",
-    )
+    check_pixels(pixels)
     torch._check(
         starts.dtype == torch.int64 and starts.dim() == 1 and starts.shape[0] == sizes.shape[0],
         lambda: f"starts must be int64 [{sizes.shape[0]}], one per size, not {starts.dtype} {list(starts.shape)}",
@@ -98,14 +96,7 @@ def _check(
         pixels.device == starts.device == sizes.device,
         lambda: f"pixels, starts, sizes: on {pixels.device}, {starts.device}, {sizes.device}: move them together",
     )
-    torch._check(
-        dtype in (torch.float16, torch.bfloat16, torch.float32),
-        lambda: f"dtype must be float16, bfloat16 or float32, not {dtype}",
-    )
-    torch._check(
-        len(mean) == len(std) == 3 and all(value > 0 for value in std),
-        lambda: f"mean and std must be three numbers each, std positive, not {mean}, {std}",
-    )
+    check_normalisation(mean, std, dtype)
 
 
 @torch.library.register_fake("glia::fragment_sample_ragged")  # type: ignore[untyped-decorator]
@@ -143,10 +134,7 @@ def _plain(
         lambda: f"an image reaches outside the {pixels.numel()} bytes: {starts.tolist()}, sizes {sizes.tolist()}",
     )
     mosaic = gather_fragments(pixels.contiguous(), starts, sizes[:, 1] * 3, sizes, offsets, grid, fragment)
-    shift = torch.tensor(mean, dtype=torch.float32, device=pixels.device)
-    scale = torch.tensor([1 / value for value in std], dtype=torch.float32, device=pixels.device)
-    normalised = (mosaic.to(torch.float32) - shift) * scale
-    return normalised.permute(0, 3, 1, 2).to(dtype, memory_format=torch.contiguous_format)
+    return normalised(mosaic, mean, std, dtype)
 
 
 # Without Triton (it comes with torch's CUDA builds on Linux) a GPU takes the plain form.

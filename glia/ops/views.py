@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from glia.ops.fragment_sample import check_grid, check_sizes, gather_fragments
+from glia.ops.normalisation import check_normalisation, check_pixels, normalised
 from glia.ops.resize import LONGEST_SIDE, bicubic_resize
 
 
@@ -94,10 +95,7 @@ def _check(
     torch._check(
         grid * fragment % 32 == 0, lambda: f"views of {grid} * {fragment} pixels a side: must be a multiple of 32"
     )
-    torch._check(
-        pixels.dtype == torch.uint8 and pixels.dim() == 1,
-        lambda: f"pixels must be uint8 [N], not {pixels.dtype} {list(pixels.shape)}",
-    )
+    check_pixels(pixels)
     for tensor in (starts, row_bytes):
         torch._check(
             tensor.dtype == torch.int64 and tensor.dim() == 1 and tensor.shape[0] == sizes.shape[0],
@@ -107,14 +105,7 @@ def _check(
             tensor.device == pixels.device == sizes.device,
             lambda: f"pixels, starts, sizes: on {pixels.device}, {tensor.device}, {sizes.device}: move them together",  # noqa: B023
         )
-    torch._check(
-        dtype in (torch.float16, torch.bfloat16, torch.float32),
-        lambda: f"dtype must be float16, bfloat16 or float32, not {dtype}",
-    )
-    torch._check(
-        len(mean) == len(std) == 3 and all(value > 0 for value in std),
-        lambda: f"mean and std must be three numbers each, std positive, not {mean}, {std}",
-    )
+    check_normalisation(mean, std, dtype)
 
 
 def _plain(
@@ -144,13 +135,7 @@ def _plain(
         picture = pixels.as_strided((1, height, width, 3), (0, pitch, 3, 1), start)
         resized.append(bicubic_resize(picture, torch.tensor([[height, width]], device=pixels.device), size))
     mosaic = gather_fragments(pixels, starts, row_bytes, sizes, None, grid, fragment)
-    shift = torch.tensor(mean, dtype=torch.float32, device=pixels.device)
-    scale = torch.tensor([1 / value for value in std], dtype=torch.float32, device=pixels.device)
-    semantic, detail = (
-        ((view.to(torch.float32) - shift) * scale).permute(0, 3, 1, 2).to(dtype, memory_format=torch.contiguous_format)
-        for view in (torch.cat(resized), mosaic)
-    )
-    return semantic, detail
+    return normalised(torch.cat(resized), mean, std, dtype), normalised(mosaic, mean, std, dtype)
 
 
 def _launched(

@@ -116,6 +116,9 @@ class Choice:
         """
         if obstacle := self.obstacle(artifact):
             raise obstacle
+        return self._load(artifact, manifest, threads)
+
+    def _load(self, artifact: Path, manifest: Manifest, threads: int | None) -> Backend:
         loaded: Backend = self._cls(artifact, manifest, self.device, precision=self.precision, threads=threads)
         return loaded
 
@@ -199,7 +202,7 @@ def open_backend(
             refusals.append(obstacle)
             continue
         try:
-            loaded = way.load(artifact, manifest, threads)
+            loaded = way._load(artifact, manifest, threads)  # asked above, and asking may start a library
             if row is None or loaded.machine is not None:
                 prove(loaded)
         except GliaError as error:
