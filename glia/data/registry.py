@@ -10,6 +10,7 @@ from glia_runtime.errors import UsageError
 # Module and function, imported when asked for: the synthetic dataset alone brings torch and scikit-image.
 _READERS: dict[str, tuple[str, str]] = {
     "csv": ("glia.data.readers.csv", "open_csv"),
+    "saqt": ("glia.data.readers.saqt", "open_saqt"),
     "synthetic": ("glia.data.synthetic", "open_synthetic"),
 }
 _NEEDS_NO_FILES = ("synthetic",)

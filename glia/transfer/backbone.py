@@ -40,15 +40,16 @@ class Backbone:
         if not timm.is_model(name):
             raise UsageError(f"timm has no backbone {name!r}; the source uses {DEFAULT_BACKBONE}")
         check_tag(name)
-        self._model = _create(name)
-        if weights:
-            _load_file(self._model, weights)
-            self.remark = f"backbone {name}: weights from {weights}"
-        else:
-            self.remark = _load_from_hub(self._model, name, random_will_do)
-        # On a CPU, convolutions over channels-last pictures are a quarter faster.
+        with torch.random.fork_rng(devices=[]):  # the caller's generator is left alone
+            torch.manual_seed(0)
+            self._model = _create(name)
+            if weights:
+                _load_file(self._model, weights)
+                self.remark = f"backbone {name}: weights from {weights}"
+            else:
+                self.remark = _load_from_hub(self._model, name, random_will_do)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._model = self._model.to(self._device, memory_format=torch.channels_last).eval()
+        self._model = self._model.to(self._device).eval()
         config = cast("dict[str, Any]", self._model.pretrained_cfg)
         self._mean, self._std = (
             255 * torch.tensor(config[key], device=self._device)[:, None, None] for key in ("mean", "std")
@@ -89,14 +90,12 @@ def nearest(features: Tensor, references: Tensor, count: int) -> tuple[Tensor, T
 
 
 def _create(name: str) -> Any:
-    """The model with random weights, which are the same every time; the generator of the caller is left alone."""
-    any_size = {"dynamic_img_size": True, "dynamic_img_pad": True}  # what ViTs need for it
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        try:
-            model = timm.create_model(name, pretrained=False, num_classes=0, **any_size)
-        except TypeError:
-            model = timm.create_model(name, pretrained=False, num_classes=0)
+    """The model with random weights, for pictures of any size."""
+    any_size: dict[str, Any] = {"dynamic_img_size": True, "dynamic_img_pad": True}  # what ViTs need for it
+    try:
+        model = timm.create_model(name, pretrained=False, num_classes=0, **any_size)
+    except TypeError:
+        model = timm.create_model(name, pretrained=False, num_classes=0)
     try:
         with torch.inference_mode():
             model.eval()(torch.zeros(1, 3, 250, 330))

@@ -171,7 +171,7 @@ def read_rows(folder: Path) -> list[Row]:
 def write_transfer(folder: Path, transfer: Transfer) -> None:
     """Write `transfer.json`, whole or not at all; raise `OutputError` when it cannot be."""
     with atomic_write(folder / TRANSFER_FILE) as temporary:
-        temporary.write_text(json.dumps({"glia_transfer": _VERSION, **asdict(transfer)}, indent=1) + "\n")
+        temporary.write_text(json.dumps({"glia_transfer": _VERSION, **asdict(transfer)}) + "\n")
 
 
 def write_labels(folder: Path, transfer: Transfer, carried: Iterable[tuple[int, Row]]) -> None:

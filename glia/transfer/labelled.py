@@ -71,7 +71,7 @@ class Kadid:
         for index in range(len(dataset)):
             sample = dataset[index]
             assert sample.path is not None
-            self._paths.setdefault(sample.reference, sample.path.with_name(sample.reference))
+            self._paths.setdefault(sample.reference, sample.path.with_name(sample.reference + sample.path.suffix))
             unknown = {name: [np.nan] * len(LEVELS) for name in DISTORTIONS}
             scores = self._labels.setdefault(sample.reference, unknown)
             scores[sample.distortion][int(sample.level) - 1] = sample.score

@@ -12,7 +12,6 @@ from typing import TypeVar
 import torch
 from rich.console import Console
 from rich.progress import track
-from torch import Tensor
 
 from glia.data.samples import Picture
 from glia.evaluation.processes import in_processes
@@ -96,6 +95,9 @@ def transfer_labels(
         raise UsageError(f"{config.pictures}: no such folder; name one that holds pictures")
     if out.resolve().is_relative_to(config.pictures.resolve()):
         raise UsageError(f"{out}: lies among the pictures themselves; choose another --out")
+    names = [os.path.relpath(path, out) for path in find_pictures([str(config.pictures)], True, complain)]
+    if not names:
+        raise UsageError(f"{config.pictures}: holds no pictures; name another folder")
     backbone = Backbone(config.backbone, config.weights, random_will_do=labelled.name == SYNTHETIC)
     console.print(backbone.remark, highlight=False, soft_wrap=True)
     recipe = {
@@ -106,7 +108,6 @@ def transfer_labels(
     }
     with Neighbours(out, recipe, resume=resume) as neighbours:
         done = {row.path for row in read_rows(out) if not row.error}
-        names = {os.path.relpath(path, out): path for path in find_pictures([str(config.pictures)], True, complain)}
         left = [name for name in names if name not in done]
         if left:
             _find_neighbours(config, left, labelled, backbone, neighbours, complain, console)
@@ -153,19 +154,16 @@ def _find_neighbours(
     references = torch.cat([backbone([labelled.picture(reference)]) for reference in known])
     batches = _read_ahead(names, neighbours.path.parent, config)
     for batch in _progress(batches, "pictures", -(-len(names) // config.batch_size), console):
-        rows = [Row(name, error=str(picture)) for name, picture in batch if isinstance(picture, ImageError)]
-        for row in rows:
+        rows = {name: Row(name, error=str(picture)) for name, picture in batch if isinstance(picture, ImageError)}
+        for row in rows.values():
             complain(row.error)
-        read = [(name, picture) for name, picture in batch if not isinstance(picture, ImageError)]
+        read = {name: picture for name, picture in batch if not isinstance(picture, ImageError)}
         if read:
-            found = nearest(backbone([picture for _, picture in read]), references, config.top)
-            rows += _rows([name for name, _ in read], labelled.references, *found)
-        neighbours.append(rows)
-
-
-def _rows(names: Sequence[str], references: Sequence[str], similarities: Tensor, numbers: Tensor) -> Iterator[Row]:
-    for name, values, places in zip(names, similarities.tolist(), numbers.tolist(), strict=True):
-        yield Row(name, tuple(references[place] for place in places), tuple(round(value, 6) for value in values))
+            similarities, numbers = nearest(backbone(list(read.values())), references, config.top)
+            for name, cosines, places in zip(read, similarities.tolist(), numbers.tolist(), strict=True):
+                nearby = tuple(labelled.references[place] for place in places)
+                rows[name] = Row(name, nearby, tuple(round(cosine, 6) for cosine in cosines))
+        neighbours.append([rows[name] for name, _ in batch])
 
 
 _Read = tuple[str, Picture | ImageError]
