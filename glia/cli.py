@@ -61,9 +61,8 @@ def _list_configs(wanted: bool) -> None:
             from glia.training.recipes import RECIPES
 
             for recipe in RECIPES.values():
-                paper = "  ".join(f"{metric} {figure:.3f}" for metric, figure in recipe.paper.items())
-                typer.echo(f"{recipe.name}\n    {recipe.about}\n    the paper: {paper}\n    {recipe.command}")
-                typer.echo(f"    {recipe.hardware}, {recipe.time}")
+                typer.echo(f"{recipe.name}\n    {recipe.about}\n    {recipe.command}")
+                typer.echo(f"    the paper: {recipe.paper_line}; {recipe.hardware}; time {recipe.time}")
             raise typer.Exit
 
 

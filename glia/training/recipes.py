@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from glia.evaluation.paper import OURS, PAPER, Figures
 from glia.models import PRESETS
 from glia.training.fit import FitConfig
 from glia.training.run import ALL, RunConfig
@@ -41,7 +42,7 @@ class Recipe:
         name: "table/row".
         config: what is run; `root` is left to the caller.
         about: what the row is, and what was chosen where the paper is silent.
-        paper: the paper's figures, medians of ten splits, by metric and dataset.
+        paper: the paper's figures by the dataset that is tested on; medians of ten splits.
         hardware: what the paper used.
         time: how long it takes there.
     """
@@ -49,9 +50,18 @@ class Recipe:
     name: str
     config: RunConfig
     about: str
-    paper: dict[str, float]
+    paper: dict[str, Figures]
     hardware: str = PAPER_HARDWARE
     time: str = "not measured"
+
+    @property
+    def paper_line(self) -> str:
+        """The paper's figures in words."""
+        cells = []
+        for dataset, figures in self.paper.items():
+            plcc = "" if figures.plcc is None else f" PLCC {figures.plcc:.3f}"
+            cells.append(f"{dataset} SRCC {figures.srcc:.3f}{plcc}")
+        return ", ".join(cells)
 
     @property
     def command(self) -> str:
@@ -60,7 +70,7 @@ class Recipe:
         return f"glia-train --config {self.name} --root {self.config.dataset.upper()} --out runs/{folder}"
 
 
-def _recipe(name: str, dataset: str, about: str, paper: dict[str, float], **changes: Any) -> Recipe:
+def _recipe(name: str, dataset: str, about: str, paper: dict[str, Figures], **changes: Any) -> Recipe:
     model = {key: changes.pop(key) for key in ("lgf", "glr", "guidance", "main") if key in changes}
     config = RunConfig(
         dataset=dataset,
@@ -71,79 +81,57 @@ def _recipe(name: str, dataset: str, about: str, paper: dict[str, float], **chan
     return Recipe(name, replace(config, **changes), about, paper)
 
 
+def _cells(table: int, row: str) -> dict[str, Figures]:
+    """The paper's figures in one row, by column."""
+    return dict(zip(PAPER[table].columns, PAPER[table].rows[row], strict=True))
+
+
 def _table1() -> Iterable[Recipe]:
-    paper = {
-        "live": (0.983, 0.984),
-        "csiq": (0.967, 0.975),
-        "tid2013": (0.913, 0.923),
-        "kadid": (0.939, 0.943),
-        "koniq": (0.940, 0.948),
-        "livec": (0.899, 0.913),
-        "spaq": (0.932, 0.934),
-        "flive": (0.583, 0.688),
-    }
-    for dataset, (srcc, plcc) in paper.items():
+    for dataset, figures in _cells(1, OURS).items():
         about = "80 % of the references to train on, 20 % to test on; --split 0 to 9 are the ten splits"
         if dataset == "csiq":
             about += "; 5 views a picture are our choice"
-        yield _recipe(f"table1/{dataset}", dataset, about, {"SRCC": srcc, "PLCC": plcc})
+        yield _recipe(f"table1/{dataset}", dataset, about, {dataset: figures})
 
 
 def _table2() -> Iterable[Recipe]:
-    paper = {
-        "flive": {"SRCC koniq": 0.785, "SRCC livec": 0.816},
-        "livec": {"SRCC koniq": 0.802},
-        "koniq": {"SRCC livec": 0.835},
-        "live": {"SRCC csiq": 0.823},
-        "csiq": {"SRCC live": 0.953},
-    }
-    for dataset, figures in paper.items():
+    tested: dict[str, dict[str, Figures]] = {}
+    for column, figures in _cells(2, OURS).items():
+        dataset, _, other = column.partition(" to ")
+        tested.setdefault(dataset, {})[other] = figures
+    for dataset, paper in tested.items():
         about = "trained on every picture, our choice (the paper does not say); tested on all of another dataset"
-        yield _recipe(f"table2/{dataset}", dataset, about, figures, split=ALL)
+        yield _recipe(f"table2/{dataset}", dataset, about, paper, split=ALL)
 
 
 def _table3() -> Iterable[Recipe]:
-    paper = {
-        ("koniq", 20): (0.917, 0.934),
-        ("koniq", 40): (0.932, 0.944),
-        ("koniq", 60): (0.935, 0.947),
-        ("livec", 20): (0.843, 0.857),
-        ("livec", 40): (0.873, 0.893),
-        ("livec", 60): (0.890, 0.901),
-    }
-    for (dataset, percent), (srcc, plcc) in paper.items():
-        about = f"{percent} % of the pictures to train on, the same 20 % as in table 1 to test on"
-        figures = {"SRCC": srcc, "PLCC": plcc}
-        yield _recipe(f"table3/{dataset}-{percent}", dataset, about, figures, train_share=percent / 100)
+    for percent in (20, 40, 60):
+        for dataset, figures in _cells(3, f"{percent}% {OURS}").items():
+            about = f"{percent} % of the pictures to train on, the same 20 % as in table 1 to test on"
+            name = f"table3/{dataset}-{percent}"
+            yield _recipe(name, dataset, about, {dataset: figures}, train_share=percent / 100)
 
 
 def _table4() -> Iterable[Recipe]:
-    # The paper's check marks are lost in its text; section 3.6 says that fusion alone gives the second row.
     rows = {
-        "glr-only": (False, True, {"csiq": (0.942, 0.951), "koniq": (0.931, 0.939)}),
-        "lgf-only": (True, False, {"csiq": (0.961, 0.969), "koniq": (0.937, 0.947)}),
-        "both": (True, True, {"csiq": (0.967, 0.975), "koniq": (0.940, 0.948)}),
+        "GLR": ("glr-only", "global-local refinement (Eq. 4) alone"),
+        "LGF": ("lgf-only", "local-global fusion (Eq. 3) alone"),
+        "GLR and LGF": ("both", "fusion and refinement, the whole model"),
     }
-    for row, (lgf, glr, paper) in rows.items():
-        for dataset, (srcc, plcc) in paper.items():
-            about = f"local-global fusion {'on' if lgf else 'off'}, global-local refinement {'on' if glr else 'off'}"
-            figures = {"SRCC": srcc, "PLCC": plcc}
-            yield _recipe(f"table4/{dataset}-{row}", dataset, about, figures, lgf=lgf, glr=glr)
+    for row, (name, about) in rows.items():
+        for dataset, figures in _cells(4, row).items():
+            switches = {"lgf": "LGF" in row, "glr": "GLR" in row}
+            yield _recipe(f"table4/{dataset}-{name}", dataset, about, {dataset: figures}, **switches)
 
 
 def _table5() -> Iterable[Recipe]:
-    rows = {
-        ("semantic", "semantic"): {"livec": (0.901, 0.909), "koniq": (0.932, 0.939)},
-        ("detail", "detail"): {"livec": (0.876, 0.899), "koniq": (0.930, 0.943)},
-        ("semantic", "detail"): {"livec": (0.899, 0.913), "koniq": (0.940, 0.948)},
-        ("detail", "semantic"): {"livec": (0.883, 0.894), "koniq": (0.936, 0.944)},
-    }
-    for (guidance, main), paper in rows.items():
-        for dataset, (srcc, plcc) in paper.items():
-            about = f"the {guidance} view guides, the {main} view is guided"
-            figures = {"SRCC": srcc, "PLCC": plcc}
+    views = {"x_s": "semantic", "x_d": "detail"}
+    for row in PAPER[5].rows:
+        guidance, main = (views[view] for view in row.split(" guides "))
+        for dataset, figures in _cells(5, row).items():
             name = f"table5/{dataset}-{guidance}-{main}"
-            yield _recipe(name, dataset, about, figures, guidance=guidance, main=main)
+            about = f"the {guidance} view guides, the {main} view is guided"
+            yield _recipe(name, dataset, about, {dataset: figures}, guidance=guidance, main=main)
 
 
 RECIPES: dict[str, Recipe] = {

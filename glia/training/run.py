@@ -18,10 +18,10 @@ from glia.data.views import scoring_views
 from glia.models import create_model, load_backbone_weights
 from glia.models.backbone import create_backbone, input_statistics
 from glia.training.backbone import BackbonePretraining, whiten_patch_embedding
+from glia.training.caches import compute_priors, picture_store, prior_store
 from glia.training.check import check_files, check_pictures
 from glia.training.distributed import Processes
 from glia.training.fit import PRECISIONS, FitConfig, fit
-from glia.training.priors import compute_priors, prior_store
 from glia.training.record import RUN_FILE, picture_names, read_record, write_record
 from glia.training.tasks import BackboneTask, QualityTask, Task
 from glia_runtime.errors import OutputError, UsageError
@@ -130,7 +130,9 @@ def train(
         f"{trainable / 1e6:.2f} M trainable parameters, {len(parts.train)} training samples",
         highlight=False,
     )
-    kept = ArrayStore(cache, "pixels 1") if cache is not None and config.dataset != SYNTHETIC else None
+    kept = None
+    if cache is not None and isinstance(parts.train, Subset):
+        kept = picture_store(parts.train, cache, console)
     priors = _priors(config, task, parts.train, cache or out / "tokens", processes, console)
     facts = {"dataset": config.dataset, "backbone_weights": remark, "glia": version("glia")}
     found = fit(

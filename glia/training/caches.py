@@ -1,4 +1,7 @@
-"""F_s computed once: the frozen half of the model sees every picture, and its mirror image, a single time."""
+"""What is made once of every picture for many steps: its pixels, and what the frozen half of the model sees in it.
+
+F_s depends on no random choice but the mirror image, so the frozen half need not run again at every step.
+"""
 
 import hashlib
 from collections.abc import Sequence
@@ -6,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from rich.console import Console
 from torch.utils.data import Dataset as TorchDataset
 
@@ -17,6 +21,7 @@ from glia.training.log import progress
 from glia_runtime.errors import GliaError, UsageError
 
 _BATCH = 32
+_HEADERS = 20  # read to estimate the size of all
 _BYTES = 2  # float16: F_s comes out of a layer norm, so its values are of order one to a hundred
 
 
@@ -34,6 +39,34 @@ class _Pictures(TorchDataset[Drawn]):
             return {"view": scoring_views(self.samples[place])[0]}
         except GliaError as error:
             return error
+
+
+def picture_store(dataset: Dataset, folder: Path, console: Console) -> ArrayStore:
+    """Where decoded pictures are kept, from the first time that they are read on; says how large they will be.
+
+    Raises:
+        OutputError: the disk cannot hold them.
+    """
+    store = ArrayStore(folder, "pixels 1")
+    paths = [path for index in range(len(dataset)) if (path := dataset[index].path) is not None]
+    missing = [path for path in paths if store.read(path) is None]
+    spread = np.linspace(0, len(paths) - 1, min(len(paths), _HEADERS)).astype(int)
+    each = float(np.mean([_pixel_bytes(paths[place]) for place in spread])) if paths else 0.0
+    console.print(
+        f"decoded pictures: about {len(paths) * each / 1e9:.2f} GB in {folder}, {len(missing)} still to come",
+        highlight=False,
+        soft_wrap=True,
+    )
+    store.check_space(round(len(missing) * each))
+    return store
+
+
+def _pixel_bytes(path: Path) -> int:
+    try:
+        with Image.open(path) as picture:
+            return 3 * picture.width * picture.height
+    except OSError:  # said with its name when it is decoded
+        return 0
 
 
 def prior_store(model: QualityModel, folder: Path, precision: torch.dtype) -> ArrayStore:
