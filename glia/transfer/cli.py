@@ -19,7 +19,7 @@ def transfer(
         Path, typer.Option(help="Folder of undistorted pictures that nobody rated, and folders in it.")
     ],
     out: Annotated[Path, typer.Option(help="Folder to make: the dataset saqt, and report.html to look through.")],
-    references: Annotated[int, typer.Option(min=1, help="References to draw (synthetic).")] = 81,
+    references: Annotated[int, typer.Option(min=1, help="References to draw (synthetic).")] = 20,
     backbone: Annotated[
         str, typer.Option(help="The timm model whose pooled features are compared.")
     ] = "resnet50.tv_in1k",
