@@ -13,7 +13,6 @@ from rich.console import Console
 
 from glia.models import load_checkpoint
 from glia.training.run import train
-
 from tests.glia.rated import small_run, write_rated
 
 pytest.importorskip("accelerate")
@@ -30,8 +29,6 @@ def run(root: Path, out: Path) -> None:
 def test_two_processes_equal_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     root = write_rated(tmp_path / "rated", 20)
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
     run(root, tmp_path / "one")
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [*launcher, __file__, str(root), str(tmp_path / "two")]
