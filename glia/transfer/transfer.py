@@ -90,7 +90,6 @@ def transfer_labels(
         CheckpointError: weights that cannot be read.
         OutputError: `out` holds a transfer already, or cannot be written.
     """
-    labelled = _open_labelled(config)
     if not config.pictures.is_dir():
         raise UsageError(f"{config.pictures}: no such folder; name one that holds pictures")
     if out.resolve().is_relative_to(config.pictures.resolve()):
@@ -98,7 +97,8 @@ def transfer_labels(
     names = [os.path.relpath(path, out) for path in find_pictures([str(config.pictures)], True, complain)]
     if not names:
         raise UsageError(f"{config.pictures}: holds no pictures; name another folder")
-    backbone = Backbone(config.backbone, config.weights, random_will_do=labelled.name == SYNTHETIC)
+    backbone = Backbone(config.backbone, config.weights, random_will_do=config.labelled == SYNTHETIC)
+    labelled = _open_labelled(config)
     console.print(backbone.remark, highlight=False, soft_wrap=True)
     recipe = {
         "labelled": [config.labelled, len(labelled.references)],
