@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
+from glia.evaluation.gmad_cli import gmad
 from glia.evaluation.options import Debug
 from glia_runtime.command import Command, DefaultGroup, errors_on_one_line, print_version
 from glia_runtime.errors import UsageError
 
-_HELP = """Say what a model is worth: how its scores agree with people's, or how they follow damage done on purpose.
+_HELP = """Say what a model is worth: how its scores agree with people's, how they follow damage done on purpose, and
+where they contradict another model's.
 
 Figures go to standard output; progress, and what is wrong, to standard error.
 
@@ -19,6 +21,7 @@ Figures go to standard output; progress, and what is wrong, to standard error.
 glia-eval MODEL --dataset csv --root ratings.csv     agreement with people's scores
 glia-eval MODEL --dataset koniq --root koniq10k      of a published dataset
 glia-eval MODEL --photos photographs                 your own photographs, damaged on purpose
+glia-eval gmad --attacker A --defender B ...         pictures on which two models contradict each other
 
 A first word that names no command is a MODEL, for the command `model`.
 """
@@ -124,6 +127,9 @@ def evaluate(
                 write_predictions(predictions, temporary)
         if any(row.error for row in predictions):
             raise typer.Exit(1)
+
+
+app.command(cls=Command)(gmad)
 
 
 if __name__ == "__main__":

@@ -10,13 +10,12 @@ import numpy as np
 
 from glia.data import Dataset, ListedDataset, Subset, make_splits, official_split
 from glia.evaluation.metrics import Agreement, agreement
+from glia.evaluation.scoring import BATCH
 from glia_runtime.errors import ImageError, UsageError
 from glia_runtime.manifest import ScoreScale
 from glia_runtime.pipeline import Named
 from glia_runtime.scorer import Scorer
 from glia_runtime.writers import csv_line, shortest
-
-_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ def predict(scorer: Scorer, dataset: Dataset, advance: Callable[[], object] = la
             waiting.append((index, sample.score))
             yield source
 
-    for result in scorer.stream(sources(), batch_size=_BATCH):
+    for result in scorer.stream(sources(), batch_size=BATCH):
         index, target = waiting.popleft()
         predictions[index] = Prediction(result.path, target, result.score, result.error)
         advance()
