@@ -73,7 +73,7 @@ def evaluate(
     ] = None,
     split: Annotated[
         str | None,
-        typer.Option(help="Evaluate on one side of a split: its number, or official (koniq). Default: every picture."),
+        typer.Option(help="Evaluate on one side of a --split of glia-train: number or official. Default: on all."),
     ] = None,
     part: Annotated[Part, typer.Option(help="Which side of --split.")] = Part.test,
     lower_is_better: Annotated[bool, typer.Option("--lower-is-better", help="The scores of a csv are DMOS.")] = False,
@@ -102,8 +102,8 @@ def evaluate(
     with errors_on_one_line("glia-eval", debug):
         from rich.console import Console
 
-        from glia.data import open_dataset
-        from glia.evaluation.datasets import choose_part, write_predictions
+        from glia.data import Subset, open_dataset
+        from glia.evaluation.datasets import write_predictions
         from glia.evaluation.report import evaluate_dataset, evaluate_photographs
         from glia.evaluation.scoring import open_scorer
         from glia_runtime.atomic import atomic_write
@@ -120,7 +120,10 @@ def evaluate(
             options = {"pictures": pictures, "seed": _EVALUATION_SEED}
         opened = open_dataset(dataset, root or cache, **options)
         if split is not None:
-            opened = choose_part(opened, split, part.value)
+            from glia.training.run import split_dataset
+
+            chosen = split_dataset(opened, split)
+            opened = Subset(opened, chosen.train if part is Part.train else chosen.test)
         with atomic_write(csv) if csv else nullcontext() as temporary:  # which finds out now whether it can be written
             predictions = evaluate_dataset(scorer, opened, Console(), progress)
             if temporary:
