@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from glia.evaluation.gmad_cli import gmad
+from glia.evaluation.maps_cli import maps
 from glia.evaluation.options import Debug
 from glia_runtime.command import Command, DefaultGroup, errors_on_one_line, print_version
 from glia_runtime.errors import UsageError
@@ -22,6 +23,7 @@ glia-eval MODEL --dataset csv --root ratings.csv     agreement with people's sco
 glia-eval MODEL --dataset koniq --root koniq10k      of a published dataset
 glia-eval MODEL --photos photographs                 your own photographs, damaged on purpose
 glia-eval gmad --attacker A --defender B ...         pictures on which two models contradict each other
+glia-eval maps MODEL --images photographs ...        where a model looks
 
 A first word that names no command is a MODEL, for the command `model`.
 """
@@ -133,6 +135,7 @@ def evaluate(
 
 
 app.command(cls=Command)(gmad)
+app.command(cls=Command)(maps)
 
 
 if __name__ == "__main__":
