@@ -148,7 +148,9 @@ def test_every_command_says_its_version_and_what_is_wrong_on_one_line(command: s
     done = subprocess.run([path, "--no-such-option"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
-    assert line == f"{command}: No such option: --no-such-option (see {command} --help)"
+    # with glia-eval the option is its first command's: glia-eval MODEL
+    page = {"glia-eval": "glia-eval model"}.get(command, command)
+    assert line == f"{command}: No such option: --no-such-option (see {page} --help)"
 
 
 def test_modules_are_short() -> None:
@@ -179,6 +181,7 @@ def test_the_wheel_holds_the_four_packages_and_nothing_else(tmp_path: Path) -> N
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert any(name.startswith("glia_runtime/bundled/") and name.endswith(".onnx") for name in names)
     assert {f"glia_runtime/page/report.{kind}" for kind in ("html", "css", "js")} <= set(names)
+    assert {f"glia/evaluation/page/page.{kind}" for kind in ("html", "css")} <= set(names)
 
 
 def test_the_photographs_are_what_their_readme_says() -> None:
