@@ -1,6 +1,7 @@
 """The page of a transfer: pictures beside the references whose labels they were given, the least similar first."""
 
 import base64
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,8 @@ from glia.transfer.labelled import Labelled
 from glia.transfer.rendering import PER_PICTURE, read_bounded
 from glia_runtime.atomic import atomic_write
 from glia_runtime.errors import ImageError
-from glia_runtime.markup import STYLE, counted, histogram, link, policy, safe
+from glia_runtime.manifest import ScoreScale
+from glia_runtime.markup import as_text, asset, counted, histogram, link, policy, scale_line
 from glia_runtime.thumbnails import thumbnail
 
 SHOWN = 400
@@ -39,15 +41,16 @@ def write_report(path: Path, rows: Sequence[Row], transfer: Transfer, labelled: 
     """
     read = sorted((row for row in rows if not row.error), key=lambda row: row.similarities[0])
     similarities = [row.similarities[0] for row in read]
+    lowest = min(0.9, math.floor(10 * similarities[0]) / 10)
     places = np.unique(np.linspace(0, len(read) - 1, min(SHOWN, len(read))).round().astype(int))
-    style = STYLE + (_PAGE / "transfer.css").read_text(encoding="utf-8")
+    style = asset("report.css") + (_PAGE / "transfer.css").read_text(encoding="utf-8")
     shown = [read[place] for place in places]
     pictures = {name: _data(thumbnail(labelled.picture(name))) for name in _shown_references(shown, transfer)}
     page = Template((_PAGE / "transfer.html").read_text(encoding="utf-8")).substitute(
         policy=policy(style),
         style=style,
         summary=_summary(rows, similarities, transfer),
-        histogram=histogram(similarities, (min(similarities), 1.0), 3, "similarity"),
+        histogram=histogram(similarities, ScoreScale(lowest, 1.0, True, "cosine"), "similarity"),
         failures=_failures([row for row in rows if row.error]),
         shown=_shown(len(shown), len(read)),
         pairs="".join(_pair(row, transfer, path.parent, pictures) for row in shown),
@@ -75,13 +78,11 @@ def _summary(rows: Sequence[Row], similarities: Sequence[float], transfer: Trans
         "labels": f"{carried * PER_PICTURE:,}",
         "median similarity": f"{np.median(similarities):.3f}",
     }
-    scale = transfer.scale
-    direction = "higher is better" if scale.higher_is_better else "lower is better"
     facts = transfer.facts
     return "\n".join(
         [
-            f"<p>Labels of <b>{safe(str(facts['labelled']))}</b>, {scale.minimum:g} to {scale.maximum:g}, {direction}. "
-            f"Compared by the cosine of features: {safe(str(facts['backbone']))}.</p>",
+            f"<p>Labels of <b>{as_text(str(facts['labelled']))}</b>, {as_text(scale_line(transfer.scale))}. "
+            f"Compared by the cosine of features: {as_text(str(facts['backbone']))}.</p>",
             '<dl class="figures">',
             *(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in figures.items()),
             "</dl>",
@@ -92,7 +93,7 @@ def _summary(rows: Sequence[Row], similarities: Sequence[float], transfer: Trans
 def _failures(failed: Sequence[Row]) -> str:
     if not failed:
         return ""
-    rows = "\n".join(f"<li>{safe(row.error)}</li>" for row in failed[:MAX_FAILURES])
+    rows = "\n".join(f"<li>{as_text(row.error)}</li>" for row in failed[:MAX_FAILURES])
     more = f"<p>And {len(failed) - MAX_FAILURES:,} more.</p>" if len(failed) > MAX_FAILURES else ""
     return (
         f'<section aria-labelledby="failed"><h2 id="failed">{counted(len(failed), "picture")} not read</h2>\n'
@@ -117,11 +118,11 @@ def _pair(row: Row, transfer: Transfer, folder: Path, pictures: dict[str, str]) 
         data = "data:,"
     out = "" if transfer.carries(row) else ' class="out"'
     return (
-        f'<li{out}><a href="{link(str(folder / row.path), folder)}" title="{safe(row.path)}"><span class="pair">'
-        f'<span class="frame"><img alt="{safe(Path(row.path).name)}" src="{data}"></span>'
-        f'<span class="frame"><img alt="{safe(name)}" src="{pictures[name]}"></span></span>'
-        f'<span class="line"><b>{row.similarities[0]:.3f}</b><span>{safe(name)}</span></span>'
-        f'<span class="name">{safe(Path(row.path).name)}</span></a></li>\n'
+        f'<li{out}><a href="{link(str(folder / row.path), folder)}" title="{as_text(row.path)}"><span class="pair">'
+        f'<span class="frame"><img alt="{as_text(Path(row.path).name)}" src="{data}"></span>'
+        f'<span class="frame"><img alt="{as_text(name)}" src="{pictures[name]}"></span></span>'
+        f'<span class="line"><b>{row.similarities[0]:.3f}</b><span>{as_text(name)}</span></span>'
+        f'<span class="name">{as_text(Path(row.path).name)}</span></a></li>\n'
     )
 
 
@@ -130,7 +131,7 @@ def _references(read: Sequence[Row], transfer: Transfer, pictures: dict[str, str
     times = Counter(row.references[0] for row in read if transfer.carries(row))
     tiles = [
         f'<li><span class="frame"><img alt="" src="{pictures[name]}"></span>'
-        f'<span class="line"><b>{times[name]:,}</b><span>{safe(name)}</span></span></li>'
+        f'<span class="line"><b>{times[name]:,}</b><span>{as_text(name)}</span></span></li>'
         for name in sorted(transfer.labels, key=lambda name: -times[name])
     ]
     return (

@@ -1,13 +1,13 @@
-"""What glia's HTML pages are made of: text that is safe wherever it stands, links, histograms, a closed policy.
+"""What self-contained pages share: their files, text that cannot become markup, links, histograms, how scores look.
 
-A page needs nothing but itself: style, script and pictures stand inside, and its content security policy lets a
-browser load nothing else. Whatever a file name holds reaches it as escaped text only.
+A page loads nothing: style and script stand inside it, and its content security policy names them.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -19,31 +19,56 @@ import numpy as np
 import numpy.typing as npt
 
 from glia_runtime.errors import one_line
+from glia_runtime.manifest import ScoreScale
 
 BINS = 50
 
-STYLE = (Path(__file__).parent / "page" / "report.css").read_text(encoding="utf-8")
-"""The style that the pages share."""
+_FOLDER = Path(__file__).parent / "page"
 
 
-def policy(style: str, script: str | None = None) -> str:
-    """The content security policy of a page with this inline style and script (CSP level 2)."""
-    scripts = "" if script is None else f"; script-src {_hash(script)}"
-    return f"default-src 'none'; img-src data:; style-src {_hash(style)}{scripts}"
+def asset(name: str) -> str:
+    """The text of a file in ``page/``."""
+    return (_FOLDER / name).read_text(encoding="utf-8")
 
 
-def _hash(text: str) -> str:
-    """The source expression that lets a browser run this inline text and no other."""
+def policy(style: str, script: str = "") -> str:
+    """The content security policy of a page that loads nothing and runs this inline style and script and no other."""
+    scripts = f"; script-src {_source(script)}" if script else ""
+    return f"default-src 'none'; img-src data:; style-src {_source(style)}{scripts}"
+
+
+def _source(text: str) -> str:
+    """The source expression of an inline text (CSP level 2)."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def safe(text: str) -> str:
-    """`text` for any place in the page: control characters and undecodable bytes written out, HTML escaped."""
+def as_text(text: str) -> str:
+    """`text` for any place in a page: control characters and undecodable bytes written out, HTML escaped."""
     return escape(one_line(text).encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
+def in_thousandths(score: float, scale: ScoreScale) -> str:
+    """`score` to a thousandth of the scale."""
+    return f"{score:.{max(0, 3 - math.ceil(math.log10(scale.range)))}f}"
+
+
+def scale_line(scale: ScoreScale) -> str:
+    """A scale in words: "0 to 100, higher is better"."""
+    direction = "higher is better" if scale.higher_is_better else "lower is better"
+    return f"{scale.minimum:g} to {scale.maximum:g}, {direction}"
+
+
+def common_folder(paths: Sequence[str]) -> str:
+    """The folder that all paths begin with, and a separator; beside every picture it would leave no room for names."""
+    try:
+        common = os.path.commonpath([Path(path).parent for path in paths])
+    except ValueError:  # no paths, or relative and absolute ones
+        return ""
+    return f"{common}{os.sep}" if common.strip(os.sep) else ""
+
+
 def link(path: str, folder: Path) -> str:
-    """A relative reference from `folder` to a file, so that the page and its pictures can move together."""
+    """A reference to the picture relative to the page's `folder`, so that page and pictures can move together."""
     absolute = os.path.abspath(path)  # noqa: PTH100 -- resolve() would follow links, which may lead elsewhere
     with suppress(ValueError):  # on another drive there is no relative path
         absolute = os.path.relpath(absolute, folder)
@@ -51,41 +76,40 @@ def link(path: str, folder: Path) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """A number of things, in words that a reader takes: "1 picture", "2,000 pictures"."""
+    """A number of things in words: "1 picture", "2,000 pictures"."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def histogram(values: Sequence[float], ends: tuple[float, float], digits: int, noun: str) -> str:
+def histogram(values: Sequence[float], scale: ScoreScale, noun: str) -> str:
     """Bars over the whole scale, widened where values overshoot it; as an inline SVG of 50 x 100 units.
 
     Args:
         values: of the pictures, at least one.
-        ends: of the scale.
-        digits: decimal places that are shown.
+        scale: that they are on.
         noun: what a value is: "score".
     """
     array = np.asarray(values)
-    low, high = float(array.min()), float(array.max())
-    counts, edges = np.histogram(array, BINS, (min(ends[0], low), max(ends[1], high)))
-    ticks = [f"{tick:.4g}" for tick in np.linspace(edges[0], edges[-1], 5)]
+    ends = min(scale.minimum, float(array.min())), max(scale.maximum, float(array.max()))
+    counts, edges = np.histogram(array, BINS, ends)
+    ticks = [f"{tick:.4g}" for tick in np.linspace(*ends, 5)]
     return "\n".join(
         [
             f'<svg viewBox="0 0 {BINS} 100" preserveAspectRatio="none" role="img" '
             f'aria-label="How many pictures have which {noun}: {counted(len(array), noun)} '
-            f'from {low:.{digits}f} to {high:.{digits}f}">',
-            *_bars(counts, edges, digits),
+            f'from {in_thousandths(float(array.min()), scale)} to {in_thousandths(float(array.max()), scale)}">',
+            *_bars(counts, edges, scale),
             "</svg>",
             '<p class="ticks" aria-hidden="true">' + "".join(f"<span>{tick}</span>" for tick in ticks) + "</p>",
         ]
     )
 
 
-def _bars(counts: npt.NDArray[np.int64], edges: npt.NDArray[np.float64], digits: int) -> Iterator[str]:
+def _bars(counts: npt.NDArray[np.int64], edges: npt.NDArray[np.float64], scale: ScoreScale) -> Iterator[str]:
     for index, count in enumerate(counts):
         # A bar of one picture among thousands must still be seen.
         height = max(1.5, 100 * count / counts.max()) if count else 0
         low, high = float(edges[index]), float(edges[index + 1])
-        label = f"{low:.{digits}f} to {high:.{digits}f}: {counted(int(count), 'picture')}"
+        label = f"{in_thousandths(low, scale)} to {in_thousandths(high, scale)}: {counted(int(count), 'picture')}"
         # The whole column takes the pointer, so that low bars can be hit as well.
         yield (
             f'<g data-from="{low!r}" data-to="{high!r}"><title>{label}</title>'

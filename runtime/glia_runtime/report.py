@@ -1,11 +1,13 @@
-"""``glia-infer --report``: one HTML file to look through, the worst pictures first; see `glia_runtime.markup`."""
+"""``glia-infer --report``: one HTML file to look through, the worst pictures first.
+
+The page needs nothing but itself: style, script and thumbnails stand inside, and its content security policy
+lets a browser load nothing else. Whatever a file name holds reaches it as escaped text only.
+"""
 
 from __future__ import annotations
 
 import base64
 import heapq
-import math
-import os
 import random
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,7 +23,17 @@ import numpy as np
 from glia_runtime.atomic import atomic_write
 from glia_runtime.errors import one_line
 from glia_runtime.manifest import Manifest, ParityRow, ScoreScale
-from glia_runtime.markup import STYLE, counted, histogram, link, policy, safe
+from glia_runtime.markup import (
+    as_text,
+    asset,
+    common_folder,
+    counted,
+    histogram,
+    in_thousandths,
+    link,
+    policy,
+    scale_line,
+)
 from glia_runtime.pipeline import Result
 
 WORST, BEST, BETWEEN = 5000, 2000, 3000
@@ -30,8 +42,6 @@ others. Measured with 10,000 photographs: 45 MB of memory while scoring, a page 
 
 MAX_FAILURES = 1000
 """Failures that are listed; all are counted."""
-
-_PAGE = Path(__file__).parent / "page"
 
 
 class Tile(NamedTuple):
@@ -107,17 +117,19 @@ class Report:
     def write(self, path: Path) -> None:
         """Write the page to `path`; links to the pictures are relative to its folder."""
         tiles = sorted([*self._worst, *(entry[2] for entry in self._best), *self._between], reverse=True)
-        script = _read("report.js")
+        style, script = (asset(name) for name in ("report.css", "report.js"))
         pieces = {
-            "policy": policy(STYLE, script),
-            "style": STYLE,
+            "policy": policy(style, script),
+            "style": style,
             "script": script,
             "summary": _summary(self._manifest.score_scale, self._artifact, self._scores, self._failed, len(tiles)),
-            "histogram": _histogram(self._manifest.score_scale, self._scores),
+            "histogram": histogram(self._scores, self._manifest.score_scale, "score")
+            if self._scores
+            else "<p>No picture was scored.</p>",
             "failures": _failures(self._failures, self._failed),
             "card": _card(self._manifest, self._artifact),
         }
-        head, rest = _read("report.html").split("$tiles")
+        head, rest = asset("report.html").split("$tiles")
         middle, foot = rest.split("$thumbnails")
         with path.open("w", encoding="utf-8", newline="\n") as page:
             page.write(Template(head).substitute(pieces))
@@ -148,24 +160,6 @@ def open_report(path: Path) -> Iterator[Report]:
         raise left
 
 
-def _read(name: str) -> str:
-    return (_PAGE / name).read_text(encoding="utf-8")
-
-
-def _digits(scale: ScoreScale) -> int:
-    """Decimal places down to a thousandth of the scale."""
-    return max(0, 3 - math.ceil(math.log10(scale.range)))
-
-
-def _number(score: float, scale: ScoreScale) -> str:
-    return f"{score:.{_digits(scale)}f}"
-
-
-def _scale_line(scale: ScoreScale) -> str:
-    direction = "higher is better" if scale.higher_is_better else "lower is better"
-    return f"{scale.minimum:g} to {scale.maximum:g}, {direction}"
-
-
 def _summary(scale: ScoreScale, artifact: Path, scores: Sequence[float], failed: int, shown: int) -> str:
     now = datetime.now(timezone.utc)
     values = np.asarray(scores)
@@ -173,9 +167,9 @@ def _summary(scale: ScoreScale, artifact: Path, scores: Sequence[float], failed:
     if len(scores):
         low, high = (values.min(), values.max()) if scale.higher_is_better else (values.max(), values.min())
         for name, value in {"worst": low, "median": np.median(values), "mean": values.mean(), "best": high}.items():
-            figures[name] = _number(float(value), scale)
+            figures[name] = in_thousandths(float(value), scale)
     lines = [
-        f"<p>Scores by <b>{safe(artifact.name)}</b>, {safe(_scale_line(scale))}, on "
+        f"<p>Scores by <b>{as_text(artifact.name)}</b>, {as_text(scale_line(scale))}, on "
         f'<time datetime="{now:%Y-%m-%dT%H:%M:%SZ}">{now:%d %B %Y, %H:%M} UTC</time>.</p>',
         '<dl class="figures">',
         *(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in figures.items()),
@@ -189,39 +183,25 @@ def _summary(scale: ScoreScale, artifact: Path, scores: Sequence[float], failed:
     return "\n".join(lines)
 
 
-def _histogram(scale: ScoreScale, scores: Sequence[float]) -> str:
-    if not len(scores):
-        return "<p>No picture was scored.</p>"
-    return histogram(scores, (scale.minimum, scale.maximum), _digits(scale), "score")
-
-
 def _tiles(tiles: Sequence[Tile], scale: ScoreScale, folder: Path) -> Iterator[str]:
-    common = _common_folder([tile.path for tile in tiles])
+    common = common_folder([tile.path for tile in tiles])
     for tile in tiles:
-        name = safe(tile.path.removeprefix(common))
+        name = as_text(tile.path.removeprefix(common))
         size = "" if tile.size is None else f"<span>{tile.size[0]}&times;{tile.size[1]}</span>"
         yield (
             f'<li data-score="{tile.score!r}" data-order="{-tile.minus_order}">'
-            f'<a href="{link(tile.path, folder)}" title="{safe(tile.path)}"><span class="frame"><img alt=""></span>'
-            f'<span class="line"><b>{_number(tile.score, scale)}</b>{size}</span>'
+            f'<a href="{link(tile.path, folder)}" title="{as_text(tile.path)}"><span class="frame"><img alt=""></span>'
+            f'<span class="line"><b>{in_thousandths(tile.score, scale)}</b>{size}</span>'
             f'<span class="name">{name}</span></a></li>\n'
         )
-
-
-def _common_folder(paths: Sequence[str]) -> str:
-    """The folder that all paths begin with, and a separator; on every tile it would leave no room for the names."""
-    try:
-        common = os.path.commonpath([Path(path).parent for path in paths])
-    except ValueError:  # no paths, or relative and absolute ones
-        return ""
-    return f"{common}{os.sep}" if common.strip(os.sep) else ""
 
 
 def _failures(failures: Sequence[tuple[str, str]], failed: int) -> str:
     if not failed:
         return ""
     rows = [
-        f"<li><b>{safe(path)}</b> {safe(error.removeprefix(f'{one_line(path)}: '))}</li>" for path, error in failures
+        f"<li><b>{as_text(path)}</b> {as_text(error.removeprefix(f'{one_line(path)}: '))}</li>"
+        for path, error in failures
     ]
     more = f"<p>And {failed - len(failures):,} more.</p>" if failed > len(failures) else ""
     return (
@@ -238,21 +218,22 @@ def _card(manifest: Manifest, artifact: Path) -> str:
             [manifest.architecture, *(str(manifest.config[key]) for key in ("backbone",) if key in manifest.config)]
         ),
         "trained on": scale.dataset,
-        "scale": _scale_line(scale),
+        "scale": scale_line(scale),
         "form": f"{manifest.target}, input {manifest.input}, {manifest.precision}",
         "engine": engine and f"{engine.flavour} {engine.version} for {', '.join(engine.compute_capabilities)}",
         "made": f"{manifest.created} by glia {manifest.glia_version}",
         "artifact SHA-256": manifest.artifact_sha256,
         "checkpoint SHA-256": manifest.checkpoint_sha256,
     }
-    rows = "\n".join(f"<div><dt>{name}</dt><dd>{safe(value)}</dd></div>" for name, value in facts.items() if value)
+    rows = "\n".join(f"<div><dt>{name}</dt><dd>{as_text(value)}</dd></div>" for name, value in facts.items() if value)
     columns = ("backend", "precision", "device", "pictures", "largest", "mean", "bound", "SRCC", "PLCC", "")
     heads = "".join(f"<th>{column}</th>" for column in columns)
     parity = "\n".join(_parity_row(row) for row in manifest.parity)
     return (
         f'<dl class="card">\n{rows}\n</dl>\n'
         f"<h3>How close it is to the PyTorch model in fp32</h3>\n"
-        f"<p>Differences in units of the score, measured on {safe(manifest.parity_graph)} when it was exported.</p>\n"
+        "<p>Differences in units of the score, "
+        f"measured on {as_text(manifest.parity_graph)} when it was exported.</p>\n"
         f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>\n{parity}\n</tbody></table></div>'
     )
 
@@ -261,4 +242,4 @@ def _parity_row(row: ParityRow) -> str:
     correlations = ["" if value is None else f"{value:.4f}" for value in (row.srcc, row.plcc)]
     numbers = [f"{row.images}", *(f"{value:.2g}" for value in (row.max_abs, row.mean_abs, row.bound_max_abs))]
     cells = [row.backend, row.precision, row.device, *numbers, *correlations, "passed" if row.passed else "failed"]
-    return "<tr>" + "".join(f"<td>{safe(cell)}</td>" for cell in cells) + "</tr>"
+    return "<tr>" + "".join(f"<td>{as_text(cell)}</td>" for cell in cells) + "</tr>"
