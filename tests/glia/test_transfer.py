@@ -17,6 +17,9 @@ from typer.testing import CliRunner
 
 from glia.data import open_dataset
 from glia.data.synthetic import KADID_DISTORTIONS, LEVELS, distort, draw_picture, quality
+from glia.models import load_checkpoint
+from glia.training.fit import FitConfig
+from glia.training.run import RunConfig, train
 from glia.transfer.backbone import Backbone, nearest
 from glia.transfer.cli import app
 from glia.transfer.folder import NEIGHBOURS_FILE, TRANSFER_FILE, Neighbours, read_rows
@@ -213,6 +216,17 @@ def test_rendered_files_are_the_same_pictures(config: TransferConfig, tmp_path: 
         assert rendered[index].path == listed[index].path and rendered[index].path is not None
         assert len({(sample.score, sample.reference) for sample in same}) == 1
         assert all(np.array_equal(sample.image, same[0].image) for sample in same)
+
+
+def test_a_model_trains_on_the_result(config: TransferConfig, tmp_path: Path) -> None:
+    carry(config, tmp_path / "out")
+    fit = FitConfig(steps=2, batch_size=10, select="last")
+    run = RunConfig("saqt", "glianet", {"backbone": "test_vit"}, root=str(tmp_path / "out"), split="all", fit=fit)
+    checkpoint = train(run, tmp_path / "run", None, False, Console(quiet=True))
+    assert load_checkpoint(checkpoint).score_scale.dataset == "saqt of kadid"
+    # The run's record names each picture once, not each of its 125 versions.
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["split"]["train"] == ["../pictures/a.png", "../pictures/c.png", "../pictures/deeper/d.png"]
 
 
 # Stops and mistakes
