@@ -1,4 +1,4 @@
-"""``glia-train`` and ``glia-eval``: from pictures to a checkpoint, and what a checkpoint is worth."""
+"""``glia-train``: from rated pictures to a checkpoint."""
 
 from enum import Enum
 from pathlib import Path
@@ -9,7 +9,6 @@ import typer
 from glia_runtime.command import Command, errors_on_one_line, print_version
 
 train_app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-eval_app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
 class Precision(str, Enum):
@@ -143,52 +142,6 @@ def train(
             fit=fit,
         )
         run(config, out, cache, resume, Console(stderr=True))
-
-
-@eval_app.command(cls=Command)
-def evaluate(
-    model: Annotated[str, typer.Argument(help="A checkpoint, an exported artifact, or: bundled.")],
-    photos: Annotated[
-        Path | None,
-        typer.Option(help="Folder of photographs: damage them in 26 ways and see how the model ranks the results."),
-    ] = None,
-    count: Annotated[int, typer.Option(min=1, help="Photographs to take from the folder, spread evenly.")] = 20,
-    dataset: Annotated[
-        str, typer.Option(help="Without --photos, the dataset to evaluate on; so far: synthetic.")
-    ] = "synthetic",
-    pictures: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            help="Pictures to draw (synthetic): 6 samples each (itself, and one distortion at five levels).",
-        ),
-    ] = 52,
-    cache: Annotated[Path | None, typer.Option(help="Keep rendered pictures here.")] = None,
-    processes: Annotated[int, typer.Option(min=1, help="Processes that distort photographs.")] = 1,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-    version: Annotated[
-        bool,
-        typer.Option("--version", callback=print_version, is_eager=True, help="Show the version and exit."),
-    ] = False,
-) -> None:
-    """Evaluate a model: SRCC and PLCC on a dataset, or how it ranks damaged photographs.
-
-    With --photos every photograph gets 26 distortions (KADID-10k's 25 and downscaling) at five levels. Reported: the
-    Spearman correlation of score and level within a photograph, by type, and the correlations of the score with
-    the full-reference label over all of them.
-    """
-    with errors_on_one_line("glia-eval", debug):
-        from rich.console import Console
-
-        from glia.evaluation.report import evaluate_dataset, evaluate_photographs
-        from glia.evaluation.scoring import open_model
-
-        opened = open_model(model)
-        progress = Console(stderr=True)
-        if photos is None:
-            evaluate_dataset(opened, dataset, cache, pictures, Console(), progress)
-        else:
-            evaluate_photographs(opened, photos, count, processes, Console(), progress)
 
 
 if __name__ == "__main__":
