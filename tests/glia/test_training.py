@@ -110,6 +110,7 @@ def test_samples_of_a_group_are_cut_at_the_same_places(cache: Path) -> None:
     class Repeated:
         """One picture under four indices, in two groups."""
 
+        name = NoiseLevels.name
         scale = NoiseLevels.scale
         groups = [range(2), range(2, 4)]  # noqa: RUF012 (a constant)
         picture = SyntheticDataset(2, 0, cache)[0].image
@@ -130,6 +131,7 @@ def test_samples_of_a_group_are_cut_at_the_same_places(cache: Path) -> None:
 class NoiseLevels:
     """Grey pictures under rising noise: as easy a task as there is."""
 
+    name = "noise"
     scale = ScoreScale(0.0, 5.0, True, "noise")
     groups = [range(start, start + 5) for start in range(0, 20, 5)]  # noqa: RUF012 (a constant)
 
