@@ -161,14 +161,27 @@ class GLIANet(ViTModel):
         tokens: Tensor = vit.norm_pre(self.token_drop(vit._pos_embed(vit.patch_embed(self._normalize(view)))))
         return tokens
 
-    def _prior(self, view: Tensor) -> Tensor:
-        """F_s: the normalised tokens of the frozen ViT's last block, class token first. No gradient."""
+    def prior(self, view: Tensor) -> Tensor:
+        """F_s, [B, 197, width]: normalised tokens of the frozen ViT's last block, class token first; no gradient."""
         with torch.no_grad():
             features: Tensor = self.backbone.norm(self.backbone.blocks(self._embed(view)))
         return features
 
     def predict(self, semantic: Tensor, detail: Tensor) -> Tensor:
-        return self._predict(semantic, detail)[0]
+        views = {"semantic": semantic, "detail": detail}
+        return self.predict_from(self.prior(views[self.config.guidance]), views[self.config.main])
+
+    @property
+    def prior_view(self) -> View | None:
+        """The view that guides. Not while tokens are left out: others are with every batch."""
+        return None if self.config.token_drop else self.config.guidance
+
+    @property
+    def main_view(self) -> View:
+        return self.config.main
+
+    def predict_from(self, prior: Tensor, main: Tensor) -> Tensor:
+        return self._predict(prior, main)[0]
 
     @property
     def map_view(self) -> View | None:
@@ -180,16 +193,21 @@ class GLIANet(ViTModel):
 
         The head reads the class token after that block, so this is where its last look went (the paper's Fig. 3).
         """
-        output, tokens = self._predict(semantic, detail)
+        views = {"semantic": semantic, "detail": detail}
+        output, tokens = self._predict(self.prior(views[self.config.guidance]), views[self.config.main])
         shares = class_attention(self.backbone.blocks[-1], tokens)
         return output * self.score_std + self.score_mean, shares.unflatten(1, self.backbone.patch_embed.grid_size)
 
-    def _predict(self, semantic: Tensor, detail: Tensor) -> tuple[Tensor, Tensor]:
-        """The head's output [B], and the tokens [B, 197, width] that the last ViT block was given."""
-        views = {"semantic": semantic, "detail": detail}
-        prior = self.project(self._prior(views[self.config.guidance]))
+    def _predict(self, features: Tensor, main: Tensor) -> tuple[Tensor, Tensor]:
+        """The head's output [B], and the tokens [B, 197, width] that the last ViT block was given.
+
+        Args:
+            features: F_s, from `prior`.
+            main: the main view.
+        """
+        prior = self.project(features)
         backbone = self.backbone
-        tokens = self._embed(views[self.config.main])
+        tokens = self._embed(main)
         for adapter, block in zip(self.adapters, backbone.blocks, strict=True):
             adapted, prior = adapter(tokens, prior)
             tokens = block(adapted)

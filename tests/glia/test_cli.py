@@ -11,7 +11,7 @@ from glia.evaluation.cli import app as eval_app
 
 def test_training_options_reach_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    monkeypatch.setattr("glia.training.run.train", lambda *args: seen.append(args))
+    monkeypatch.setattr("glia.training.run.train", lambda *args, **_: seen.append(args))
     command = ["--out", str(tmp_path / "run"), "--preset", "loda", "--no-glr", "--guidance", "detail", "--steps", "7"]
     result = CliRunner().invoke(train_app, [*command, "--backbone", "test_vit", "--heads", "2", "--resume"])
     assert result.exit_code == 0, result.output

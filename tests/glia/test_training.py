@@ -18,7 +18,7 @@ from scipy.ndimage import gaussian_filter
 
 from glia.data import Sample
 from glia.data.synthetic import SyntheticDataset, distort, draw_picture
-from glia.data.views import GroupSampler, training_loader
+from glia.data.views import GroupSampler, TrainingViews, training_loader
 from glia.models import create_model, load_checkpoint
 from glia.models.backbone import create_backbone, input_statistics
 from glia.training.backbone import (
@@ -99,9 +99,9 @@ def test_batches_keep_series_together_and_repeat_from_any_step() -> None:
 
 def test_augmentation_depends_on_seed_step_and_group_alone(cache: Path) -> None:
     dataset = SyntheticDataset(2, 0, cache)
-    options = {"batch_size": 12, "steps": 3, "seed": 1}
-    whole = list(training_loader(dataset, ["jpeg"], **options))
-    tail = list(training_loader(dataset, ["jpeg"], start=2, workers=1, **options))
+    views = TrainingViews(dataset, ["jpeg"], seed=1)
+    whole = list(training_loader(views, GroupSampler(dataset.groups, 12, 3, seed=1)))
+    tail = list(training_loader(views, GroupSampler(dataset.groups, 12, 3, seed=1, start=2), workers=2))
     assert all(torch.equal(whole[2][name], tail[0][name]) for name in tail[0])
     assert whole[0]["semantic"].shape == whole[0]["detail"].shape == (12, 224, 224, 3)
 
@@ -121,7 +121,8 @@ def test_samples_of_a_group_are_cut_at_the_same_places(cache: Path) -> None:
         def __getitem__(self, index: int) -> Sample:
             return Sample(self.picture, score=index, reference="")
 
-    (batch,) = training_loader(Repeated(), [], batch_size=4, steps=1, seed=0)
+    repeated = Repeated()
+    (batch,) = training_loader(TrainingViews(repeated, [], seed=0), GroupSampler(repeated.groups, 4, 1, seed=0))
     same, other = (batch["detail"][batch["group"] == group] for group in (0, 1))
     assert torch.equal(same[0], same[1]) and torch.equal(other[0], other[1])
     assert not torch.equal(same[0], other[0])
@@ -151,7 +152,7 @@ def test_an_error_in_a_worker_is_the_error_itself(cache: Path) -> None:
 
     for workers in (0, 1):
         with pytest.raises(OutputError, match=r"^sample \d+ cannot be had$"):
-            next(training_loader(Broken(), [], batch_size=5, steps=1, seed=0, workers=workers))
+            next(training_loader(TrainingViews(Broken(), [], 0), GroupSampler(Broken.groups, 5, 1, 0), workers))
 
 
 def test_learns_to_tell_noise_levels_apart(tmp_path: Path) -> None:
@@ -171,7 +172,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("glia.training.fit._append", interrupt)
+    monkeypatch.setattr("glia.training.log.Log.append", interrupt)
     with pytest.raises(KeyboardInterrupt):
         train(RUN, tmp_path / "parts", cache, False, quiet())
     assert sorted(p.name for p in (tmp_path / "parts").iterdir()) == ["run.json"]
