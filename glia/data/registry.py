@@ -9,7 +9,16 @@ from glia_runtime.errors import UsageError
 
 # Module and function, imported when asked for: the synthetic dataset alone brings torch and scikit-image.
 _READERS: dict[str, tuple[str, str]] = {
+    "live": ("glia.data.readers.live", "open_live"),
+    "csiq": ("glia.data.readers.csiq", "open_csiq"),
+    "tid2013": ("glia.data.readers.tid2013", "open_tid2013"),
+    "kadid": ("glia.data.readers.kadid", "open_kadid"),
+    "livec": ("glia.data.readers.livec", "open_livec"),
+    "koniq": ("glia.data.readers.koniq", "open_koniq"),
+    "spaq": ("glia.data.readers.spaq", "open_spaq"),
+    "flive": ("glia.data.readers.flive", "open_flive"),
     "csv": ("glia.data.readers.csv", "open_csv"),
+    "hf": ("glia.data.readers.huggingface", "open_huggingface"),
     "synthetic": ("glia.data.synthetic", "open_synthetic"),
 }
 _NEEDS_NO_FILES = ("synthetic",)
