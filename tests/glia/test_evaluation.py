@@ -12,9 +12,8 @@ from rich.console import Console
 from glia.data.synthetic import DISTORTIONS, LEVELS, draw_picture, quality
 from glia.evaluation import photographs
 from glia.evaluation.photographs import rank_photographs
-from glia.evaluation.report import evaluate_dataset, evaluate_photographs
-from glia.evaluation.scoring import open_model
-from glia.models import create_model, save_checkpoint
+from glia.evaluation.report import evaluate_photographs
+from glia.evaluation.scoring import open_scorer
 from glia_runtime.errors import GliaError, UsageError
 
 
@@ -89,19 +88,15 @@ def test_none_that_can_be_read(folder: Path) -> None:
         rank_photographs(flat, [folder / "broken.jpg"])
 
 
-def test_reports_are_printed(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "model.pt"
-    save_checkpoint(create_model("glianet", backbone="test_vit", latent_dim=16, heads=2), path)
-    model = open_model(str(path))
-    quiet = Console(stderr=True, quiet=True)
-    evaluate_dataset(model, "synthetic", None, 4, Console(width=100), quiet)
-    assert "24 samples of synthetic" in capsys.readouterr().out
-    evaluate_photographs(model, folder, 5, 1, Console(width=100), quiet)
-    printed = capsys.readouterr().out
-    assert "mean of KADID-10k's 25 types" in printed and "gaussian_blur" in printed and "SRCC" in printed
+def test_the_report_is_printed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    evaluate_photographs(open_scorer("bundled"), folder, 5, 1, Console(width=100), Console(stderr=True, width=100))
+    printed = capsys.readouterr()
+    assert "artifact glianet-vit-tiny.onnx on 1 photographs, damaged" in printed.out
+    assert "mean of KADID-10k's 25 types" in printed.out and "gaussian_blur" in printed.out and "SRCC" in printed.out
+    assert "broken.jpg" in printed.err
 
 
 def test_models_that_cannot_be_opened(tmp_path: Path) -> None:
     for name in ("missing.pt", "missing.onnx"):
         with pytest.raises(GliaError, match=name):
-            open_model(str(tmp_path / name))
+            open_scorer(str(tmp_path / name))
