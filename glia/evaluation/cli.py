@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from glia.evaluation.options import Debug
+from glia.evaluation.tables_cli import add_tables
 from glia_runtime.command import Command, DefaultGroup, errors_on_one_line, print_version
 from glia_runtime.errors import UsageError
 
@@ -19,6 +20,7 @@ Figures go to standard output; progress, and what is wrong, to standard error.
 glia-eval MODEL --dataset csv --root ratings.csv     agreement with people's scores
 glia-eval MODEL --dataset koniq --root koniq10k      of a published dataset
 glia-eval MODEL --photos photographs                 your own photographs, damaged on purpose
+glia-eval table1 --data DATASETS                      the paper's Table 1, run; table2 to table6 likewise
 
 A first word that names no command is a MODEL, for the command `model`.
 """
@@ -124,6 +126,9 @@ def evaluate(
                 write_predictions(predictions, temporary)
         if any(row.error for row in predictions):
             raise typer.Exit(1)
+
+
+add_tables(app)
 
 
 if __name__ == "__main__":
