@@ -1,6 +1,7 @@
 """Datasets by name. A reader registers here in one line; callers stay as they are."""
 
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ def open_dataset(name: str, root: str | Path | None = None, **options: Any) -> D
         **options: the reader's own; for "synthetic" `pictures` and `seed`.
 
     Raises:
-        UsageError: an unknown name, or no root where files are needed.
+        UsageError: an unknown name or option, or no root where files are needed.
         DatasetError: files that are missing or not as the dataset's authors ship them.
     """
     if name not in _READERS:
@@ -47,5 +48,10 @@ def open_dataset(name: str, root: str | Path | None = None, **options: Any) -> D
     if root is None and name not in _NEEDS_NO_FILES:
         raise UsageError(f"dataset {name!r} needs to know where its files lie; name them as root (--root)")
     module, function = _READERS[name]
-    dataset: Dataset = getattr(import_module(module), function)(None if root is None else Path(root), **options)
+    reader = getattr(import_module(module), function)
+    known = list(signature(reader).parameters)[1:]
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise UsageError(f"dataset {name!r} has no option {', '.join(unknown)}; known: {', '.join(known) or 'none'}")
+    dataset: Dataset = reader(None if root is None else Path(root), **options)
     return dataset

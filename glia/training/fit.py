@@ -149,7 +149,7 @@ def fit(
     log = Log(out, console, start, tensorboard) if processes.first else None
     losses: list[float] = []  # since the last evaluation, as are the predictions and labels
     seen: list[tuple[Tensor, Tensor]] = []
-    samples, began = 0, time.monotonic()
+    samples, began, resumed = 0, time.monotonic(), time.monotonic()
     with progress(console, steps, start) as advance:
         for step, batch in enumerate(loader, start):
             # Dropout: the same after a resume, another one in each process.
@@ -176,17 +176,17 @@ def fit(
             advance(f"loss {np.mean(losses[-50:]):.3f}  SRCC {state.last.get('srcc', math.nan):.3f}")
             done = step + 1
             if done % evaluate_every == 0 or done == steps:
+                rate = samples / (time.monotonic() - resumed)  # of the steps alone
                 task.calibrate(*(torch.cat(column) for column in zip(*seen, strict=True)))
                 with autocast:
                     figures = validated.evaluate(task, processes)
-                seconds = time.monotonic() - began
                 row = {
                     "step": done,
                     "epoch": done / per_epoch,
                     "loss": float(np.mean(losses)),
                     **figures,
-                    "samples_per_second": samples / seconds,
-                    "seconds": seconds,
+                    "samples_per_second": rate,
+                    "seconds": (seconds := time.monotonic() - began),
                 }
                 losses.clear()
                 seen.clear()
@@ -199,6 +199,7 @@ def fit(
                     training = {**facts, "fit": asdict(config), "step": done, **figures}
                     _save(task, out, training, keep_best=config.select == "best", better=better)
                     state.store(out / RESUME_FILE)
+                samples, resumed = 0, time.monotonic()
     if log is not None:
         log.close()
     processes.wait()  # rank 0 may still be writing what the others' caller wants to read

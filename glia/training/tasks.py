@@ -73,7 +73,7 @@ class QualityTask(Task):
         mean: of the labels.
         std: of the labels.
         loss: a name of `LOSSES`.
-        cached_prior: batches hold what the frozen part makes of one view instead of the view, see `glia.training.caches.compute_priors`.
+        cached_prior: batches hold what the frozen part makes of a view instead of it, see `compute_priors`.
     """
 
     file_name = "model.pt"

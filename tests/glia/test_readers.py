@@ -193,6 +193,16 @@ def test_a_damaged_list_is_one_line(tmp_path: Path) -> None:
         assert str(root / lists) in str(raised.value) and "\n" not in str(raised.value)
 
 
+def test_a_scores_file_cut_short_is_one_line(tmp_path: Path) -> None:
+    small("livec", tmp_path / "livec")
+    path = tmp_path / "livec" / "Data" / "AllMOS_release.mat"
+    whole = path.read_bytes()
+    for length in (0, 100, 130, 200, len(whole) - 100):
+        path.write_bytes(whole[:length])
+        with pytest.raises(DatasetError, match=r"AllMOS_release\.mat: (not as it was published|\d+ scores)"):
+            open_dataset("livec", tmp_path / "livec")
+
+
 def changed_at(labels: Labels, place: int, **fields: Any) -> Labels:
     return [replace(label, **fields) if index == place else label for index, label in enumerate(labels)]
 

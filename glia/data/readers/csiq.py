@@ -34,7 +34,7 @@ def open_csiq(root: Path) -> ListedDataset:
     with CSIQ.reading(labels):
         scores = _from_workbook(labels) if labels.suffix.lower() == ".xlsx" else _from_text(labels)
         folder = CSIQ.require(root, "dst_imgs_all", "all_dis_imgs", "dst_imgs")
-        by_type = any(entry.is_dir() for entry in folder.iterdir())
+        by_type = CSIQ.find(folder, "AWGN") is not None
         samples = []
         for name in sorted(scores):  # so that splits do not depend on which file was read
             reference, kind, level, _ = name.rsplit(".", 3)

@@ -74,12 +74,11 @@ class Published:
             yield
         except GliaError:
             raise
+        except PermissionError as error:
+            raise DatasetError(f"{path}: permission denied; make it readable (chmod +r)") from error
         except Exception as error:  # parsers of .mat and .xlsx raise what they like
-            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise self.error(
-                f"{path}: not as it was published ({type(error).__name__}: {reason.splitlines()[0][:160]}); "
-                "download it again"
-            ) from error
+            reason = f"{type(error).__name__}: {error}".splitlines()[0][:160]
+            raise self.error(f"{path}: not as it was published ({reason}); download it again") from error
 
     def dataset(
         self,
@@ -104,9 +103,11 @@ class Published:
         """
         if len(samples) != self.pictures:
             raise self.error(f"{labels}: lists {len(samples)} pictures instead of {self.pictures}; download it again")
-        references = {sample.reference for sample in samples}
-        if len(references) != (self.references or self.pictures):
-            raise self.error(f"{labels}: {len(references)} reference pictures instead of {self.references}")
+        references, wanted = len({sample.reference for sample in samples}), self.references or self.pictures
+        if references != wanted:
+            raise self.error(
+                f"{labels}: names {references} different references instead of {wanted}; download it again"
+            )
         self._check_scores(labels, samples, [-s.level for s in samples] if evidence is None else evidence)
         pictures = _Folder(folder)
         found = [pictures.find(sample.path) if sample.path else None for sample in samples]
