@@ -55,10 +55,14 @@ def _command(number: int):  # type: ignore[no-untyped-def]  # typer reads the ty
             typer.Option("--quick", help="Ten steps of a tiny ViT, to see that it works; figures mean nothing."),
         ] = False,
         backbone_weights: Annotated[
-            Path | None, typer.Option(help="Local weights of the ViT. Default: timm's hub.")
+            Path | None,
+            typer.Option(help="Local weights of the ViT. Default: timm's hub; on synthetic, the bundled model's."),
         ] = None,
         cache: Annotated[
-            Path | None, typer.Option(help="Keep decoded pictures here (3 bytes a pixel) instead of decoding anew.")
+            Path | None,
+            typer.Option(
+                help="Keep decoded pictures here (3 bytes a pixel) and drawn ones; the latter by default in --out."
+            ),
         ] = None,
         precision: Annotated[Precision, typer.Option(help="Arithmetic of the training steps.")] = Precision.fp32,
         workers: Annotated[int, typer.Option(min=0, help="Processes that prepare batches.")] = 0,
