@@ -1,6 +1,7 @@
 """The page of a transfer: pictures beside the references whose labels they were given, the least similar first."""
 
 import base64
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from glia.transfer.labelled import Labelled
 from glia.transfer.rendering import PER_PICTURE, read_bounded
 from glia_runtime.atomic import atomic_write
 from glia_runtime.errors import ImageError
+from glia_runtime.manifest import ScoreScale
 from glia_runtime.markup import as_text, asset, counted, histogram, link, policy, scale_line
 from glia_runtime.thumbnails import thumbnail
 
@@ -39,6 +41,7 @@ def write_report(path: Path, rows: Sequence[Row], transfer: Transfer, labelled: 
     """
     read = sorted((row for row in rows if not row.error), key=lambda row: row.similarities[0])
     similarities = [row.similarities[0] for row in read]
+    lowest = min(0.9, math.floor(10 * similarities[0]) / 10)
     places = np.unique(np.linspace(0, len(read) - 1, min(SHOWN, len(read))).round().astype(int))
     style = asset("report.css") + (_PAGE / "transfer.css").read_text(encoding="utf-8")
     shown = [read[place] for place in places]
@@ -47,7 +50,7 @@ def write_report(path: Path, rows: Sequence[Row], transfer: Transfer, labelled: 
         policy=policy(style),
         style=style,
         summary=_summary(rows, similarities, transfer),
-        histogram=histogram(similarities, (min(similarities), 1.0), 3, "similarity"),
+        histogram=histogram(similarities, ScoreScale(lowest, 1.0, True, "cosine"), "similarity"),
         failures=_failures([row for row in rows if row.error]),
         shown=_shown(len(shown), len(read)),
         pairs="".join(_pair(row, transfer, path.parent, pictures) for row in shown),
@@ -78,7 +81,7 @@ def _summary(rows: Sequence[Row], similarities: Sequence[float], transfer: Trans
     facts = transfer.facts
     return "\n".join(
         [
-            f"<p>Labels of <b>{as_text(str(facts['labelled']))}</b>, {scale_line(transfer.scale)}. "
+            f"<p>Labels of <b>{as_text(str(facts['labelled']))}</b>, {as_text(scale_line(transfer.scale))}. "
             f"Compared by the cosine of features: {as_text(str(facts['backbone']))}.</p>",
             '<dl class="figures">',
             *(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in figures.items()),

@@ -1,4 +1,4 @@
-"""What self-contained pages share: their files, text that cannot become markup, links, histograms, written scores.
+"""What self-contained pages share: their files, text that cannot become markup, links, histograms, how scores look.
 
 A page loads nothing: style and script stand inside it, and its content security policy names them.
 """
@@ -22,6 +22,7 @@ from glia_runtime.errors import one_line
 from glia_runtime.manifest import ScoreScale
 
 BINS = 50
+
 _FOLDER = Path(__file__).parent / "page"
 
 
@@ -46,14 +47,9 @@ def as_text(text: str) -> str:
     return escape(one_line(text).encode("utf-8", "backslashreplace").decode("utf-8"))
 
 
-def digits_of(scale: ScoreScale) -> int:
-    """Decimal places down to a thousandth of the scale."""
-    return max(0, 3 - math.ceil(math.log10(scale.range)))
-
-
 def in_thousandths(score: float, scale: ScoreScale) -> str:
     """`score` to a thousandth of the scale."""
-    return f"{score:.{digits_of(scale)}f}"
+    return f"{score:.{max(0, 3 - math.ceil(math.log10(scale.range)))}f}"
 
 
 def scale_line(scale: ScoreScale) -> str:
@@ -80,41 +76,40 @@ def link(path: str, folder: Path) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """A number of things, in words that a reader takes: "1 picture", "2,000 pictures"."""
+    """A number of things in words: "1 picture", "2,000 pictures"."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
-def histogram(values: Sequence[float], ends: tuple[float, float], digits: int, noun: str) -> str:
+def histogram(values: Sequence[float], scale: ScoreScale, noun: str) -> str:
     """Bars over the whole scale, widened where values overshoot it; as an inline SVG of 50 x 100 units.
 
     Args:
         values: of the pictures, at least one.
-        ends: of the scale.
-        digits: decimal places that are shown.
+        scale: that they are on.
         noun: what a value is: "score".
     """
     array = np.asarray(values)
-    low, high = float(array.min()), float(array.max())
-    counts, edges = np.histogram(array, BINS, (min(ends[0], low), max(ends[1], high)))
-    ticks = [f"{tick:.4g}" for tick in np.linspace(edges[0], edges[-1], 5)]
+    ends = min(scale.minimum, float(array.min())), max(scale.maximum, float(array.max()))
+    counts, edges = np.histogram(array, BINS, ends)
+    ticks = [f"{tick:.4g}" for tick in np.linspace(*ends, 5)]
     return "\n".join(
         [
             f'<svg viewBox="0 0 {BINS} 100" preserveAspectRatio="none" role="img" '
             f'aria-label="How many pictures have which {noun}: {counted(len(array), noun)} '
-            f'from {low:.{digits}f} to {high:.{digits}f}">',
-            *_bars(counts, edges, digits),
+            f'from {in_thousandths(float(array.min()), scale)} to {in_thousandths(float(array.max()), scale)}">',
+            *_bars(counts, edges, scale),
             "</svg>",
             '<p class="ticks" aria-hidden="true">' + "".join(f"<span>{tick}</span>" for tick in ticks) + "</p>",
         ]
     )
 
 
-def _bars(counts: npt.NDArray[np.int64], edges: npt.NDArray[np.float64], digits: int) -> Iterator[str]:
+def _bars(counts: npt.NDArray[np.int64], edges: npt.NDArray[np.float64], scale: ScoreScale) -> Iterator[str]:
     for index, count in enumerate(counts):
         # A bar of one picture among thousands must still be seen.
         height = max(1.5, 100 * count / counts.max()) if count else 0
         low, high = float(edges[index]), float(edges[index + 1])
-        label = f"{low:.{digits}f} to {high:.{digits}f}: {counted(int(count), 'picture')}"
+        label = f"{in_thousandths(low, scale)} to {in_thousandths(high, scale)}: {counted(int(count), 'picture')}"
         # The whole column takes the pointer, so that low bars can be hit as well.
         yield (
             f'<g data-from="{low!r}" data-to="{high!r}"><title>{label}</title>'

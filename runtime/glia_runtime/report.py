@@ -28,7 +28,6 @@ from glia_runtime.markup import (
     asset,
     common_folder,
     counted,
-    digits_of,
     histogram,
     in_thousandths,
     link,
@@ -124,7 +123,9 @@ class Report:
             "style": style,
             "script": script,
             "summary": _summary(self._manifest.score_scale, self._artifact, self._scores, self._failed, len(tiles)),
-            "histogram": _histogram(self._manifest.score_scale, self._scores),
+            "histogram": histogram(self._scores, self._manifest.score_scale, "score")
+            if self._scores
+            else "<p>No picture was scored.</p>",
             "failures": _failures(self._failures, self._failed),
             "card": _card(self._manifest, self._artifact),
         }
@@ -180,12 +181,6 @@ def _summary(scale: ScoreScale, artifact: Path, scores: Sequence[float], failed:
             "at random from the others. The figures and the histogram count all.</p>"
         )
     return "\n".join(lines)
-
-
-def _histogram(scale: ScoreScale, scores: Sequence[float]) -> str:
-    if not len(scores):
-        return "<p>No picture was scored.</p>"
-    return histogram(scores, (scale.minimum, scale.maximum), digits_of(scale), "score")
 
 
 def _tiles(tiles: Sequence[Tile], scale: ScoreScale, folder: Path) -> Iterator[str]:
