@@ -5,6 +5,7 @@ from glia.models.base import ModelConfig, QualityModel
 from glia.models.checkpoint import load_checkpoint, save_checkpoint
 from glia.models.glianet import PRESETS, GLIANet, GLIANetConfig
 from glia.models.registry import create_model, list_models, register_model
+from glia.models.tuning import TunedViT
 
 __all__ = [
     "PRESETS",
@@ -12,6 +13,7 @@ __all__ = [
     "GLIANetConfig",
     "ModelConfig",
     "QualityModel",
+    "TunedViT",
     "create_model",
     "list_models",
     "load_backbone_weights",

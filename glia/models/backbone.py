@@ -14,6 +14,7 @@ from timm.models import get_pretrained_cfg
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
+from glia.models.onnx_weights import read_onnx_backbone
 from glia_runtime.errors import CheckpointError, UsageError
 
 PLAIN_BACKBONES = tuple(f"vit_{size}_patch16_224" for size in ("tiny", "small", "base", "large"))
@@ -72,13 +73,15 @@ def load_backbone_weights(backbone: VisionTransformer, name: str, source: Path |
     Args:
         backbone: changed in place.
         name: its timm name, for the hub.
-        source: a local .safetensors or .pt/.pth file of a timm state dict, or None for timm's hub.
+        source: a local .safetensors or .pt/.pth file of a timm state dict, an .onnx file made by glia-export (its
+            backbone), or None for timm's hub.
 
     Returns:
         One line for people: what was loaded, or that the weights stay random and why.
 
     Raises:
         CheckpointError: a local file that is missing, broken or of another model.
+        MissingExtraError: an .onnx file, and onnx is not installed.
     """
     if source is not None:
         _load_file(backbone, source)
@@ -115,7 +118,10 @@ def offline_unless_reachable() -> Iterator[None]:
 def _load_file(backbone: VisionTransformer, source: Path) -> None:
     from glia.models.checkpoint import read_tensors
 
-    tensors = {key: value for key, value in read_tensors(source).items() if not key.startswith("head.")}
+    if source.suffix == ".onnx":
+        tensors = read_onnx_backbone(source, *input_statistics(backbone))
+    else:
+        tensors = {key: value for key, value in read_tensors(source).items() if not key.startswith("head.")}
     try:
         backbone.load_state_dict(tensors)
     except RuntimeError as error:

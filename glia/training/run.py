@@ -211,15 +211,7 @@ def _verdict(config: RunConfig, found: dict[str, float]) -> str:
 def _claim(out: Path, config: RunConfig, resume: bool) -> None:
     """Start a run's folder, or check that the run in it is the one to resume."""
     if resume:
-        facts = _deciding(config)
-        try:
-            stored = read_record(out)["config"]
-            before, now = ({**run, **run["fit"], **run["model"]} for run in (stored, facts))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UsageError(f"{out}: no run to resume here; start one without --resume") from error
-        different = [key for key in now if key not in ("fit", "model") and before.get(key) != now[key]]
-        if different:
-            raise UsageError(f"{out}: was started with another {', '.join(different)}; resume with the same options")
+        check_same(out, config)
         return
     if (out / RUN_FILE).exists():
         raise OutputError(f"{out}: holds a run already; continue it with --resume, or choose another --out")
@@ -227,6 +219,23 @@ def _claim(out: Path, config: RunConfig, resume: bool) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{out}: cannot be made ({error.strerror}); choose another --out") from error
+
+
+def check_same(out: Path, config: RunConfig) -> None:
+    """Check that the run in `out` was started with `config`.
+
+    Raises:
+        UsageError: it was not, or there is none.
+    """
+    facts = _deciding(config)
+    try:
+        stored = read_record(out)["config"]
+        before, now = ({**run, **run["fit"], **run["model"]} for run in (stored, facts))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{out}: no run to resume here; start one without --resume") from error
+    different = [key for key in now if key not in ("fit", "model") and before.get(key) != now[key]]
+    if different:
+        raise UsageError(f"{out}: was started with another {', '.join(different)}; resume with the same options")
 
 
 def _deciding(config: RunConfig) -> dict[str, Any]:
