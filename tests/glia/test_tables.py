@@ -46,9 +46,9 @@ def quiet() -> Console:
 
 
 def small(experiment: Experiment) -> Experiment:
-    """The experiment on a csv dataset, two steps of the smallest ViT."""
+    """The experiment on a csv dataset, two small steps of the smallest ViT."""
     made = quick(experiment)
-    fit = replace(made.config.fit, steps=2, batch_size=6, evaluate_every=1)
+    fit = replace(made.config.fit, steps=2, batch_size=3, evaluate_every=1)
     return replace(made, config=replace(made.config, dataset="csv", fit=fit), tested="csv")
 
 

@@ -19,7 +19,7 @@ def test_the_graph_scores_any_batch_as_the_model_does(method: str, view: View) -
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad:
-                parameter += 0.02 * torch.randn_like(parameter)  # adapters and low-rank products are zero at first
+                parameter.add_(0.02 * torch.randn_like(parameter))  # adapters and low-rank products are zero at first
         model.head.weight.mul_(4.0)  # a fresh head's scores hardly differ
     model.set_scale(ScoreScale(0.0, 100.0, True, "test"), mean=50.0, std=20.0)
     graph = onnxruntime.InferenceSession(build_onnx(model.merged().eval(), "views", "fp32").SerializeToString())
