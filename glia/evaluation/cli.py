@@ -7,12 +7,15 @@ from typing import Annotated
 
 import typer
 
+from glia.evaluation.gmad_cli import gmad
+from glia.evaluation.maps_cli import maps
 from glia.evaluation.options import Debug
 from glia.evaluation.tables_cli import add_tables
 from glia_runtime.command import Command, DefaultGroup, errors_on_one_line, print_version
 from glia_runtime.errors import UsageError
 
-_HELP = """Say what a model is worth: how its scores agree with people's, or how they follow damage done on purpose.
+_HELP = """Say what a model is worth: how its scores agree with people's, how they follow damage done on purpose, and
+where they contradict another model's.
 
 Figures go to standard output; progress, and what is wrong, to standard error.
 
@@ -21,6 +24,8 @@ glia-eval MODEL --dataset csv --root ratings.csv     agreement with people's sco
 glia-eval MODEL --dataset koniq --root koniq10k      of a published dataset
 glia-eval MODEL --photos photographs                 your own photographs, damaged on purpose
 glia-eval table1 --data DATASETS                      the paper's Table 1, run; table2 to table6 likewise
+glia-eval gmad --attacker A --defender B ...         pictures on which two models contradict each other
+glia-eval maps MODEL --images photographs ...        where a model looks
 
 A first word that names no command is a MODEL, for the command `model`.
 """
@@ -72,7 +77,7 @@ def evaluate(
     ] = None,
     split: Annotated[
         str | None,
-        typer.Option(help="Evaluate on one side of a split: its number, or official (koniq). Default: every picture."),
+        typer.Option(help="Evaluate on one side of a --split of glia-train: number or official. Default: on all."),
     ] = None,
     part: Annotated[Part, typer.Option(help="Which side of --split.")] = Part.test,
     lower_is_better: Annotated[bool, typer.Option("--lower-is-better", help="The scores of a csv are DMOS.")] = False,
@@ -101,8 +106,8 @@ def evaluate(
     with errors_on_one_line("glia-eval", debug):
         from rich.console import Console
 
-        from glia.data import open_dataset
-        from glia.evaluation.datasets import choose_part, write_predictions
+        from glia.data import Subset, open_dataset
+        from glia.evaluation.datasets import write_predictions
         from glia.evaluation.report import evaluate_dataset, evaluate_photographs
         from glia.evaluation.scoring import open_scorer
         from glia_runtime.atomic import atomic_write
@@ -119,7 +124,10 @@ def evaluate(
             options = {"pictures": pictures, "seed": _EVALUATION_SEED}
         opened = open_dataset(dataset, root or cache, **options)
         if split is not None:
-            opened = choose_part(opened, split, part.value)
+            from glia.training.run import split_dataset
+
+            chosen = split_dataset(opened, split)
+            opened = Subset(opened, chosen.train if part is Part.train else chosen.test)
         with atomic_write(csv) if csv else nullcontext() as temporary:  # which finds out now whether it can be written
             predictions = evaluate_dataset(scorer, opened, Console(), progress)
             if temporary:
@@ -129,6 +137,8 @@ def evaluate(
 
 
 add_tables(app)
+app.command(cls=Command)(gmad)
+app.command(cls=Command)(maps)
 
 
 if __name__ == "__main__":

@@ -4,19 +4,17 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 
-from glia.data import Dataset, ListedDataset, Subset, make_splits, official_split
+from glia.data import Dataset
 from glia.evaluation.metrics import Agreement, agreement
+from glia.evaluation.scoring import BATCH
 from glia_runtime.errors import ImageError, UsageError
 from glia_runtime.manifest import ScoreScale
 from glia_runtime.pipeline import Named
 from glia_runtime.scorer import Scorer
 from glia_runtime.writers import csv_line, shortest
-
-_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -34,27 +32,6 @@ class Prediction:
     target: float
     score: float | None
     error: str | None
-
-
-def choose_part(dataset: Dataset, split: str, part: str) -> Dataset:
-    """One side of a split of a dataset.
-
-    Args:
-        dataset: the whole.
-        split: a number from 0 (`make_splits` with its defaults), or "official".
-        part: "train" or "test".
-
-    Raises:
-        UsageError: no such split.
-    """
-    if split != "official" and not split.isdecimal():
-        raise UsageError(f"there is no split {split!r}; give a number from 0, or official")
-    chosen = (
-        official_split(cast(ListedDataset, dataset))
-        if split == "official"
-        else make_splits(dataset, int(split) + 1)[int(split)]
-    )
-    return Subset(dataset, chosen.train if part == "train" else chosen.test)
 
 
 def predict(scorer: Scorer, dataset: Dataset, advance: Callable[[], object] = lambda: None) -> list[Prediction]:
@@ -84,7 +61,7 @@ def predict(scorer: Scorer, dataset: Dataset, advance: Callable[[], object] = la
             waiting.append((index, sample.score))
             yield source
 
-    for result in scorer.stream(sources(), batch_size=_BATCH):
+    for result in scorer.stream(sources(), batch_size=BATCH):
         index, target = waiting.popleft()
         predictions[index] = Prediction(result.path, target, result.score, result.error)
         advance()

@@ -1,11 +1,10 @@
 """What `glia-eval` prints."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from glia.data import Dataset
@@ -13,6 +12,7 @@ from glia.data.synthetic import COMMON_DISTORTIONS, KADID_DISTORTIONS
 from glia.evaluation.datasets import Prediction, compare, predict
 from glia.evaluation.metrics import rmse
 from glia.evaluation.photographs import PhotographReport, rank_photographs
+from glia.evaluation.progress import say_failures, steps
 from glia.evaluation.scoring import title
 from glia_runtime.listing import some_pictures
 from glia_runtime.manifest import ScoreScale
@@ -55,19 +55,6 @@ def _unfitted_rmse(predictions: Sequence[Prediction], ours: ScoreScale, theirs: 
         return None
     scores, targets = np.array([(row.score, row.target) for row in predictions if row.score is not None]).T
     return rmse(scores, targets)
-
-
-def steps(count: int, label: str, progress: Console) -> Callable[[], object]:
-    """Draw a bar for `count` steps, where there is a terminal; the function that is returned takes one."""
-    bar = iter(track(range(count), label, console=progress, disable=not progress.is_terminal))
-    next(bar, None)
-    return lambda: next(bar, None)
-
-
-def say_failures(lines: Sequence[str], progress: Console) -> None:
-    """Print what is wrong with pictures, a line each."""
-    for line in lines:
-        progress.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def evaluate_photographs(

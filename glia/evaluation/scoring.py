@@ -11,6 +11,7 @@ from glia_runtime.manifest import Manifest, Probe, manifest_path, sha256_file
 from glia_runtime.scorer import BUNDLED_MODEL, Scorer
 
 BUNDLED = "bundled"
+BATCH = 32  # pictures in one run of a model
 _CHECKPOINTS = (".pt", ".pth", ".safetensors")
 
 

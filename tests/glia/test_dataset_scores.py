@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from glia.data import ListedDataset, Sample, make_splits, open_dataset
 from glia.evaluation.cli import app
-from glia.evaluation.datasets import Prediction, choose_part, compare, predict
+from glia.evaluation.datasets import Prediction, compare, predict
 from glia.evaluation.scoring import open_scorer
 from glia.models import create_model, load_checkpoint, save_checkpoint
 from glia_runtime.decode import decode
@@ -95,17 +95,6 @@ def test_scores_that_fall_where_the_datasets_rise_are_turned() -> None:
         compare(rows[-1:], RISING, RISING)
 
 
-def test_a_side_of_a_split_is_the_one_that_training_leaves_out(ratings: Path) -> None:
-    dataset = open_dataset("csv", ratings)
-    second = make_splits(dataset, 2)[1]
-    test, train = (choose_part(dataset, "1", part) for part in ("test", "train"))
-    assert [test[i].path for i in range(len(test))] == [dataset[i].path for i in second.test]
-    assert [train[i].path for i in range(len(train))] == [dataset[i].path for i in second.train]
-    for split, says in (("first", "there is no split 'first'"), ("official", "no official split")):
-        with pytest.raises(UsageError, match=says):
-            choose_part(dataset, split, "test")
-
-
 def test_the_command_on_a_dataset(checkpoint: Path, ratings: Path, tmp_path: Path) -> None:
     out = tmp_path / "scores.csv"
     status, said, complained = invoke(checkpoint, "--dataset", "csv", "--root", ratings, "--csv", out)
@@ -119,10 +108,17 @@ def test_the_command_on_a_dataset(checkpoint: Path, ratings: Path, tmp_path: Pat
     assert list(rows[0]) == ["path", "target", "score", "error"] and len(rows) == 12
     assert rows[4]["score"] == "" and "not a picture" in rows[4]["error"]
 
-    status, falling, _ = invoke(checkpoint, "--dataset", "csv", "--root", ratings, "--lower-is-better", "--split", "0")
-    assert "lower is better there, unlike the model's scores" in falling
-    part = make_splits(open_dataset("csv", ratings))[0].test
-    assert f"on {len(part) - (4 in part)} samples" in falling.replace("\n", "")
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_the_command_on_a_side_of_a_split(checkpoint: Path, ratings: Path, tmp_path: Path, part: str) -> None:
+    out = tmp_path / "scores.csv"
+    line = ("--dataset", "csv", "--root", ratings, "--lower-is-better", "--split", "1", "--part", part, "--csv", out)
+    _, said, _ = invoke(checkpoint, *line)
+    assert "lower is better there, unlike the model's scores" in said.replace("\n", " ")
+    dataset = open_dataset("csv", ratings)
+    with out.open(newline="") as file:
+        written = [row["path"] for row in csv.DictReader(file)]
+    assert written == [str(dataset[index].path) for index in getattr(make_splits(dataset, 2)[1], part)]
 
 
 @pytest.mark.parametrize(
@@ -132,7 +128,7 @@ def test_the_command_on_a_dataset(checkpoint: Path, ratings: Path, tmp_path: Pat
         (["--dataset", "csv", "--root", "gone.csv"], "gone.csv"),
         (["--dataset", "synthetic", "--lower-is-better"], "leave out --lower-is-better"),
         (["--pictures", "1", "--csv", "gone/scores.csv"], "gone"),
-        (["--pictures", "1", "--split", "first"], "no split 'first'"),
+        (["--pictures", "1", "--split", "first"], "not 'first'"),
     ],
 )
 def test_what_cannot_be_evaluated_is_one_line(checkpoint: Path, line: list[str], says: str) -> None:
