@@ -23,7 +23,7 @@ Figures go to standard output; progress, and what is wrong, to standard error.
 glia-eval MODEL --dataset csv --root ratings.csv     agreement with people's scores
 glia-eval MODEL --dataset koniq --root koniq10k      of a published dataset
 glia-eval MODEL --photos photographs                 your own photographs, damaged on purpose
-glia-eval table1 --data DATASETS                      the paper's Table 1, run; table2 to table6 likewise
+glia-eval table1 --data DATASETS                     the paper's Table 1, run; table2 to table6 likewise
 glia-eval gmad --attacker A --defender B ...         pictures on which two models contradict each other
 glia-eval maps MODEL --images photographs ...        where a model looks
 
