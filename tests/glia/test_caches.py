@@ -3,6 +3,7 @@
 import io
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from glia_runtime.errors import DatasetError, OutputError, UsageError
 
 from .rated import small_run, write_rated
 
-MODEL = {"backbone": "test_vit", "latent_dim": 16, "heads": 2, "dropout": 0.0}
+MODEL: dict[str, Any] = {"backbone": "test_vit", "latent_dim": 16, "heads": 2, "dropout": 0.0}
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +117,7 @@ def test_tokens_of_other_weights_or_arithmetic_are_others(rated: Path, tmp_path:
 
 
 @pytest.mark.parametrize("change", [{"guidance": "detail"}, {"token_drop": 0.5}])
-def test_what_random_choices_reach_is_not_cached(change: dict[str, object], tmp_path: Path) -> None:
+def test_what_random_choices_reach_is_not_cached(change: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be cached"):
         prior_store(create_model(**MODEL, **change), tmp_path, torch.float32)
 

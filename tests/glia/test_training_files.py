@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -129,7 +130,7 @@ def test_steps_or_epochs_and_known_choices_only() -> None:
         ({"steps": 1, "precision": "int8"}, "bf16"),
     ):
         with pytest.raises(UsageError, match=says):
-            FitConfig(**options)  # type: ignore[arg-type]
+            FitConfig(**options)
 
 
 def test_the_scale_that_a_correlation_leaves_open_is_learnt() -> None:
@@ -212,7 +213,7 @@ def test_compiled_steps_train_the_same(rated: Path, tmp_path: Path, monkeypatch:
     compiled = []
     real = torch.compile
 
-    def trace_only(function: object, **_: object) -> object:
+    def trace_only(function: Callable[..., object]) -> object:
         compiled.append(function)
         return real(function, backend="eager")  # the C++ that inductor writes takes a minute to build
 
