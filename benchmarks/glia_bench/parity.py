@@ -53,7 +53,8 @@ def measure_parity(
     """
     step("PyTorch fp32")
     model = load_checkpoint(reference)
-    pictures = pictures_in(folder, _tightest([subject.manifest.limits for subject in subjects]), recorder.note)
+    limits = _tightest([subject.manifest.limits for subject in subjects])
+    pictures = pictures_in(folder, model.view_spec, limits, recorder.note)
     expected = reference_scores(model, pictures.views)
     missed = []
     for subject in subjects:
@@ -100,9 +101,9 @@ def _facts(row: ParityRow, max_difference: float | None, min_srcc: float | None,
 def _scores(subject: Subject, pictures: ParitySet) -> Scores:
     # Views are there already; whole pictures are decoded again, one at a time.
     if subject.manifest.input == "views":
+        step = max(1, _BATCH // subject.manifest.view_spec.looks)
         batches = (
-            subject.collate(list(pictures.views[start : start + _BATCH]))
-            for start in range(0, len(pictures.views), _BATCH)
+            subject.collate(list(pictures.views[start : start + step])) for start in range(0, len(pictures.views), step)
         )
         return np.concatenate([subject.run(batch) for batch in batches])
     return np.concatenate([subject.run(subject.collate([subject.prepare(image)])) for image in pictures.images()])

@@ -124,10 +124,9 @@ def _count(architecture: str, fields: tuple[tuple[str, Any], ...]) -> Cost:
 
     with torch.device("meta"), torch.inference_mode():
         model = create_model(architecture, **dict(fields)).eval()
-        side = model.fragment_spec.size
-        view = torch.zeros(1, side, side, 3, dtype=torch.uint8)
+        spec = model.view_spec
         with FlopCounterMode(display=False) as counter:
-            model(view, view)
+            model(*(torch.zeros(1, *spec.shape, dtype=torch.uint8) for _ in spec.names))
     return Cost(counter.get_total_flops(), sum(parameter.numel() for parameter in model.parameters()))
 
 

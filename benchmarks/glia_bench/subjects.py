@@ -19,7 +19,7 @@ from glia_runtime.backends.base import Backend
 from glia_runtime.decode import decode
 from glia_runtime.errors import GliaError, UsageError
 from glia_runtime.fragments import Image
-from glia_runtime.inputs import INPUT_NAMES, Inputs, Prepared, collate, prepare
+from glia_runtime.inputs import Inputs, Prepared, collate, prepare
 from glia_runtime.manifest import Manifest, Precision, Probe, manifest_path, read_manifest, sha256_file, verify_artifact
 from glia_runtime.scorer import BUNDLED_MODEL, Scorer
 
@@ -52,7 +52,7 @@ class EagerBackend(Backend):
         import torch
 
         with torch.inference_mode():
-            views = (torch.from_numpy(inputs[name]).to(self.device) for name in INPUT_NAMES["views"])
+            views = (torch.from_numpy(inputs[name]).to(self.device) for name in self.manifest.input_names)
             scores: npt.NDArray[Any] = self._model(*views).float().cpu().numpy()
         return scores
 
@@ -116,7 +116,7 @@ class Subject:
 
     def collate(self, pictures: list[Prepared]) -> Inputs:
         """A batch for `run`."""
-        return collate(pictures, self.manifest.input)
+        return collate(pictures, self.manifest)
 
     def run(self, inputs: Inputs) -> npt.NDArray[np.float32]:
         """The graph alone: float32 [B]."""
@@ -212,6 +212,6 @@ def _open_checkpoint(path: Path, device: str) -> EagerBackend:
         score_scale=model.score_scale,
         parity=(),
         probe=Probe((), 0.0),
-        fragment_spec=model.fragment_spec,
+        **model.view_spec.manifest_fields(),
     )
     return EagerBackend(path, draft, "cpu" if device == "auto" else device)

@@ -1,8 +1,9 @@
-"""From samples to training batches: views drawn with random fragment offsets, and an order that can be resumed."""
+"""From samples to training batches: views drawn at random as the model's specification says, and an order that can be
+resumed.
+"""
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import TypedDict
 
 import numpy as np
 import torch
@@ -12,27 +13,18 @@ from torch.utils.data import Dataset as TorchDataset
 
 from glia.data.samples import Dataset, Sample
 from glia_runtime.errors import GliaError
-from glia_runtime.fragments import FragmentSpec
-from glia_runtime.views import detail_view, enlarge, sample_views, semantic_view
-
-
-class Batch(TypedDict):
-    """One batch. The views are uint8 [B, 224, 224, 3]; everything else is [B]."""
-
-    semantic: Tensor
-    detail: Tensor
-    score: Tensor  # float32, the dataset's scale
-    group: Tensor  # int64: samples with equal numbers belong to one series
-    distortion: Tensor  # int64 index into `DISTORTIONS`, -1 where there is none or it is unknown
-    level: Tensor  # float32, 0 undistorted, nan where unknown
-
+from glia_runtime.view_spec import ViewSpec
 
 # Index of a sample, the step it is drawn for, and the number of its group.
 _Draw = tuple[int, int, int]
 
 
 class TrainingViews(TorchDataset[dict[str, Tensor] | GliaError]):
-    """Random fragment offsets (FAST-VQA's, uniform within a cell) and mirror images of a dataset's samples.
+    """A dataset's samples as the model's specification draws them, with what is known of them.
+
+    The views by their names, uint8; and of each sample "score" (float32, the dataset's scale), "group" (int64: samples
+    with equal numbers belong to one series), "distortion" (int64 index, -1 where there is none or it is unknown) and
+    "level" (float32, 0 undistorted, nan where unknown).
 
     Samples of one group are cut at the same places, so that they differ by their distortion alone. The choices
     depend on the seed, the step and the group, so a resumed run draws what an uninterrupted one does.
@@ -40,8 +32,9 @@ class TrainingViews(TorchDataset[dict[str, Tensor] | GliaError]):
     A sample that cannot be had is the error itself: raised in a worker it would reach the user inside its traceback.
     """
 
-    def __init__(self, dataset: Dataset, distortions: Sequence[str], seed: int) -> None:
+    def __init__(self, dataset: Dataset, views: ViewSpec, distortions: Sequence[str], seed: int) -> None:
         self.dataset = dataset
+        self.views = views
         self.distortions = {name: index for index, name in enumerate(distortions)}
         self.seed = seed
 
@@ -52,14 +45,9 @@ class TrainingViews(TorchDataset[dict[str, Tensor] | GliaError]):
         except GliaError as error:
             return error
         rng = np.random.default_rng((self.seed, step, group))
-        image = enlarge(sample.image)
-        mirrored = rng.random() < 0.5
-        offsets = FragmentSpec().draw_offsets(image.shape[0], image.shape[1], rng)
-        views = [torch.from_numpy(view) for view in (semantic_view(image), detail_view(image, offsets))]
-        semantic, detail = (view.flip(1) if mirrored else view for view in views)
+        drawn = self.views.draw(sample.image, rng)
         return {
-            "semantic": semantic,
-            "detail": detail,
+            **{name: torch.from_numpy(view) for name, view in zip(self.views.names, drawn, strict=True)},
             "score": torch.tensor(sample.score, dtype=torch.float32),
             "group": torch.tensor(group),
             "distortion": torch.tensor(self.distortions.get(sample.distortion, -1)),
@@ -96,6 +84,7 @@ class GroupSampler(Sampler[list[_Draw]]):
 
 def training_loader(
     dataset: Dataset,
+    views: ViewSpec,
     distortions: Sequence[str],
     *,
     batch_size: int,
@@ -110,7 +99,7 @@ def training_loader(
         GliaError: whatever the dataset raises.
     """
     loader: DataLoader[dict[str, Tensor] | GliaError] = DataLoader(
-        TrainingViews(dataset, distortions, seed),
+        TrainingViews(dataset, views, distortions, seed),
         batch_sampler=GroupSampler(dataset.groups, batch_size, steps, seed, start),
         num_workers=workers,
         collate_fn=_collate,
@@ -139,7 +128,6 @@ def _yield_to_training(_: int) -> None:
         os.nice(10)
 
 
-def scoring_views(sample: Sample) -> tuple[Tensor, Tensor]:
-    """The two views as scoring sees them, no offsets: uint8 [224, 224, 3] each."""
-    semantic, detail = sample_views(sample.image)
-    return torch.from_numpy(semantic), torch.from_numpy(detail)
+def scoring_views(sample: Sample, views: ViewSpec) -> tuple[Tensor, ...]:
+    """The views as scoring sees them, nothing drawn: uint8."""
+    return tuple(map(torch.from_numpy, views.sample(sample.image)))

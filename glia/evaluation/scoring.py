@@ -11,7 +11,6 @@ import torch
 from glia.models import load_checkpoint
 from glia_runtime.manifest import ScoreScale
 from glia_runtime.scorer import BUNDLED_MODEL, Scorer
-from glia_runtime.views import sample_views
 
 Picture = npt.NDArray[np.uint8]
 CHECKPOINT_SUFFIXES = (".pt", ".pth", ".safetensors")
@@ -41,8 +40,8 @@ def open_model(source: str) -> OpenedModel:
 
     @torch.inference_mode()
     def score(images: Sequence[Picture]) -> npt.NDArray[np.float32]:
-        semantic, detail = (np.stack(views) for views in zip(*map(sample_views, images), strict=True))
-        scores: npt.NDArray[np.float32] = model(torch.from_numpy(semantic), torch.from_numpy(detail)).numpy()
+        views = zip(*map(model.view_spec.sample, images), strict=True)
+        scores: npt.NDArray[np.float32] = model(*(torch.from_numpy(np.stack(view)) for view in views)).numpy()
         return scores
 
     return OpenedModel(score, model.score_scale, f"{model.architecture} checkpoint {source}")

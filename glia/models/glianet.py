@@ -148,7 +148,7 @@ class GLIANet(QualityModel):
 
     def __init__(self, config: GLIANetConfig) -> None:
         super().__init__(config)
-        self.backbone = create_backbone(config.backbone, self.fragment_spec.size)
+        self.backbone = create_backbone(config.backbone, self.view_spec.size)
         self.backbone.requires_grad_(False)
         mean, std = input_statistics(self.backbone)
         self.register_buffer("mean", mean)
@@ -186,20 +186,24 @@ class GLIANet(QualityModel):
             features: Tensor = self.backbone.norm(self.backbone.blocks(self._embed(view)))
         return features
 
-    def predict(self, semantic: Tensor, detail: Tensor) -> Tensor:
-        return self._predict(semantic, detail)[0]
+    @property
+    def backbones(self) -> dict[str, nn.Module]:
+        return {self.config.backbone: self.backbone}
+
+    def predict(self, *views: Tensor) -> Tensor:
+        return self._predict(*views)[0]
 
     @property
     def map_view(self) -> View | None:
         """The main view. Without `lgf` the score is read from the prior, which no block's class token attends for."""
         return self.config.main if self.config.lgf else None
 
-    def look(self, semantic: Tensor, detail: Tensor) -> tuple[Tensor, Tensor]:
+    def look(self, *views: Tensor) -> tuple[Tensor, Tensor]:
         """Scores [B] and the class token's attention in the last ViT block, [B, 14, 14], see `class_attention`.
 
         The head reads the class token after that block, so this is where its last look went (the paper's Fig. 3).
         """
-        output, tokens = self._predict(semantic, detail)
+        output, tokens = self._predict(*views)
         shares = class_attention(self.backbone.blocks[-1], tokens)
         return output * self.score_std + self.score_mean, shares.unflatten(1, self.backbone.patch_embed.grid_size)
 

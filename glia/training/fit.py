@@ -6,7 +6,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,6 +35,8 @@ from glia_runtime.errors import CheckpointError, GliaError, OutputError
 
 RESUME_FILE = "resume.pt"
 _WARM_UP = 0.05
+# In one evaluation step, of 224x224 pixels.
+_PICTURES = 64
 
 
 @dataclass(frozen=True)
@@ -88,9 +90,10 @@ def fit(
         _parameter_groups(module, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.98)
     )
     start, best = _restore(out / RESUME_FILE, module, optimizer)
-    views = _validation_views(validation, console)
+    views, labels = _validation_views(task, validation, console)
     loader = training_loader(
         train,
+        task.views,
         list(DISTORTIONS),
         batch_size=config.batch_size,
         steps=config.steps,
@@ -122,7 +125,7 @@ def fit(
             done = step + 1
             if done % config.evaluate_every == 0 or done == config.steps:
                 with autocast:
-                    figures = evaluate_views(task, *views, device)
+                    figures = evaluate_views(task, views, labels, device)
                 row = {
                     "step": done,
                     "loss": float(np.mean(losses)),
@@ -143,24 +146,26 @@ def fit(
 
 @torch.no_grad()
 def evaluate_views(
-    task: Task, semantic: Tensor, detail: Tensor, scores: np.ndarray[Any, Any], device: torch.device
+    task: Task, views: Sequence[Tensor], scores: np.ndarray[Any, Any], device: torch.device
 ) -> dict[str, float]:
-    """SRCC and PLCC of a task on prepared views, uint8 [N, 224, 224, 3] each, and labels [N]."""
+    """SRCC and PLCC of a task on prepared views, as `task.views` samples them, [N, ...] each, and labels [N]."""
     task.module.eval()
-    batches = zip(semantic.split(64), detail.split(64), strict=True)
-    predicted = torch.cat([task.predict(s.to(device), d.to(device)).float().cpu() for s, d in batches]).numpy()
+    batches = zip(*(view.split(max(1, _PICTURES // task.views.looks)) for view in views), strict=True)
+    predicted = torch.cat([task.predict(*(v.to(device) for v in batch)).float().cpu() for batch in batches]).numpy()
     return {"srcc": srcc(predicted, scores), "plcc": plcc(predicted, scores)}
 
 
-def _validation_views(dataset: Dataset, console: Console) -> tuple[Tensor, Tensor, np.ndarray[Any, Any]]:
-    samples = []
+def _validation_views(
+    task: Task, dataset: Dataset, console: Console
+) -> tuple[tuple[Tensor, ...], np.ndarray[Any, Any]]:
+    views, scores = [], []
     with _progress(console, len(dataset), 0) as advance:
         for index in range(len(dataset)):
             sample = dataset[index]
-            samples.append((*scoring_views(sample), sample.score))
+            views.append(scoring_views(sample, task.views))
+            scores.append(sample.score)
             advance("preparing validation pictures")
-    semantic, detail, scores = zip(*samples, strict=True)
-    return torch.stack(semantic), torch.stack(detail), np.array(scores)
+    return tuple(map(torch.stack, zip(*views, strict=True))), np.array(scores)
 
 
 def _parameter_groups(module: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:

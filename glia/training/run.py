@@ -21,7 +21,7 @@ from glia.training.backbone import BackbonePretraining, whiten_patch_embedding
 from glia.training.fit import FitConfig, fit, write_json
 from glia.training.tasks import BackboneTask, QualityTask, Task
 from glia_runtime.errors import OutputError, UsageError
-from glia_runtime.fragments import FragmentSpec
+from glia_runtime.view_spec import FragmentViews
 
 RUN_FILE = "run.json"
 # Series read to find the labels' mean and spread: 200 labels give both to a few percent, all that scaling needs.
@@ -139,16 +139,15 @@ def _task(config: RunConfig, dataset: Dataset, console: Console) -> tuple[Task, 
     source = Path(config.backbone_weights) if config.backbone_weights else None
     if not config.pretrain_backbone:
         model = create_model(config.architecture, **config.model)
-        backbone = getattr(model, "backbone")  # noqa: B009
-        remark = load_backbone_weights(backbone, str(getattr(model.config, "backbone")), source)  # noqa: B009
-        return QualityTask(model, dataset.scale, mean, std), remark
+        remarks = [load_backbone_weights(part, name, source) for name, part in model.backbones.items()]
+        return QualityTask(model, dataset.scale, mean, std), "\n".join(remarks)
     name = str(config.model["backbone"])
-    backbone = create_backbone(name, FragmentSpec().size)
+    backbone = create_backbone(name, FragmentViews().size)
     statistics = input_statistics(backbone)
     if source:
         remark = load_backbone_weights(backbone, name, source)
     else:
         remark = f"backbone {name}: from random weights"
-        views = torch.stack([scoring_views(sample)[1] for sample in samples])
+        views = torch.stack([scoring_views(sample, FragmentViews())[1] for sample in samples])
         whiten_patch_embedding(backbone, *statistics, views)
     return BackboneTask(BackbonePretraining(backbone, *statistics, len(DISTORTIONS)), mean, std), remark

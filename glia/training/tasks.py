@@ -14,6 +14,7 @@ from glia.training.backbone import BackbonePretraining
 from glia.training.losses import quality_loss
 from glia_runtime.atomic import atomic_write
 from glia_runtime.manifest import ScoreScale
+from glia_runtime.view_spec import FragmentViews, ViewSpec
 
 
 class Task(ABC):
@@ -21,6 +22,7 @@ class Task(ABC):
 
     module: nn.Module
     file_name: str
+    views: ViewSpec = FragmentViews()
 
     def __init__(self, mean: float, std: float) -> None:
         self.mean, self.std = mean, std
@@ -34,7 +36,7 @@ class Task(ABC):
         """Scalar loss of a batch from `glia.data.views`."""
 
     @abstractmethod
-    def predict(self, semantic: Tensor, detail: Tensor) -> Tensor:
+    def predict(self, *views: Tensor) -> Tensor:
         """Scores on the dataset's scale, float [B]."""
 
     @abstractmethod
@@ -43,21 +45,22 @@ class Task(ABC):
 
 
 class QualityTask(Task):
-    """Adapters, projection and head of a quality model; its backbone stays frozen."""
+    """What of a quality model is not frozen."""
 
     file_name = "model.pt"
 
     def __init__(self, model: QualityModel, scale: ScoreScale, mean: float, std: float) -> None:
         super().__init__(mean, std)
         self.module: QualityModel = model
+        self.views = model.view_spec
         model.set_scale(scale, mean, std)
 
     def loss(self, batch: Mapping[str, Tensor], step: int) -> Tensor:
-        predicted = self.module.predict(batch["semantic"], batch["detail"]).float()
+        predicted = self.module.predict(*(batch[name] for name in self.views.names)).float()
         return quality_loss(predicted, self.target(batch), batch["group"])
 
-    def predict(self, semantic: Tensor, detail: Tensor) -> Tensor:
-        scores: Tensor = self.module(semantic, detail)
+    def predict(self, *views: Tensor) -> Tensor:
+        scores: Tensor = self.module(*views)
         return scores
 
     def save(self, path: Path, training: dict[str, Any]) -> None:
@@ -76,7 +79,8 @@ class BackboneTask(Task):
     def loss(self, batch: Mapping[str, Tensor], step: int) -> Tensor:
         return self.module.loss(batch, self.target(batch), step)
 
-    def predict(self, semantic: Tensor, detail: Tensor) -> Tensor:
+    def predict(self, *views: Tensor) -> Tensor:
+        _, detail = views
         return self.module.predict(detail) * self.std + self.mean
 
     def save(self, path: Path, training: dict[str, Any]) -> None:

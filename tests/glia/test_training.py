@@ -37,6 +37,7 @@ from glia.training.run import RunConfig, train
 from glia.training.tasks import QualityTask
 from glia_runtime.errors import CheckpointError, GliaError, OutputError, UsageError
 from glia_runtime.manifest import ScoreScale
+from glia_runtime.view_spec import FragmentViews
 
 FIT = FitConfig(steps=4, batch_size=10, learning_rate=1e-3, evaluate_every=2)
 RUN = RunConfig(
@@ -100,8 +101,8 @@ def test_batches_keep_series_together_and_repeat_from_any_step() -> None:
 def test_augmentation_depends_on_seed_step_and_group_alone(cache: Path) -> None:
     dataset = SyntheticDataset(2, 0, cache)
     options = {"batch_size": 12, "steps": 3, "seed": 1}
-    whole = list(training_loader(dataset, ["jpeg"], **options))
-    tail = list(training_loader(dataset, ["jpeg"], start=2, workers=1, **options))
+    whole = list(training_loader(dataset, FragmentViews(), ["jpeg"], **options))
+    tail = list(training_loader(dataset, FragmentViews(), ["jpeg"], start=2, workers=1, **options))
     assert all(torch.equal(whole[2][name], tail[0][name]) for name in tail[0])
     assert whole[0]["semantic"].shape == whole[0]["detail"].shape == (12, 224, 224, 3)
 
@@ -120,7 +121,7 @@ def test_samples_of_a_group_are_cut_at_the_same_places(cache: Path) -> None:
         def __getitem__(self, index: int) -> Sample:
             return Sample(self.picture, score=index, reference="")
 
-    (batch,) = training_loader(Repeated(), [], batch_size=4, steps=1, seed=0)
+    (batch,) = training_loader(Repeated(), FragmentViews(), [], batch_size=4, steps=1, seed=0)
     same, other = (batch["detail"][batch["group"] == group] for group in (0, 1))
     assert torch.equal(same[0], same[1]) and torch.equal(other[0], other[1])
     assert not torch.equal(same[0], other[0])
@@ -149,7 +150,7 @@ def test_an_error_in_a_worker_is_the_error_itself(cache: Path) -> None:
 
     for workers in (0, 1):
         with pytest.raises(OutputError, match=r"^sample \d+ cannot be had$"):
-            next(training_loader(Broken(), [], batch_size=5, steps=1, seed=0, workers=workers))
+            next(training_loader(Broken(), FragmentViews(), [], batch_size=5, steps=1, seed=0, workers=workers))
 
 
 def test_learns_to_tell_noise_levels_apart(tmp_path: Path) -> None:
@@ -247,7 +248,7 @@ def test_whitening_gives_patches_unit_variance(cache: Path) -> None:
     dataset = SyntheticDataset(7, 0, cache)
     from glia.data.views import scoring_views
 
-    views = torch.stack([scoring_views(dataset[index])[1] for index in range(0, 40, 4)])
+    views = torch.stack([scoring_views(dataset[index], FragmentViews())[1] for index in range(0, 40, 4)])
     whiten_patch_embedding(backbone, mean, std, views)
     with torch.no_grad():
         tokens = backbone.patch_embed(((views.float() - mean) / std).permute(0, 3, 1, 2)).flatten(0, -2)
