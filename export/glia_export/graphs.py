@@ -107,7 +107,8 @@ def gather_crops(images: Tensor, sizes: Tensor, spec: CropViews) -> Tensor:
     rows = (picture[:, None, None] + source[:, 0])[:, :, None, :, None]
     address = rows * width + source[:, 1][:, None, :, None, :]  # [B, grid, grid, crop, crop]
     # Cast first: TensorRT lets a UINT8 tensor feed nothing else.
-    return images.to(torch.float32).reshape(-1, 3)[address].flatten(1, 2)
+    pixels = images.to(torch.float32).reshape(-1, 3).index_select(0, address.flatten())
+    return pixels.reshape(batch, *spec.shape)
 
 
 def gather_fragments(images: Tensor, sizes: Tensor, spec: FragmentSpec) -> Tensor:
