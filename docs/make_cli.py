@@ -121,7 +121,7 @@ def page() -> str:
             (callback,) = registered.values()
             lines += command_section(name, command, callback, "##")
             continue
-        lines.append(f"## {name}\n\n{inspect.cleandoc(command.help or '')}\n")
+        lines += [f"## {name}\n", *paragraphs(command.help or "")]
         for part, sub in command.commands.items():
             lines += command_section(f"{name} {part}", sub, registered[part], "###")
     return "\n".join(lines).rstrip() + "\n"

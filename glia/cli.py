@@ -1,15 +1,21 @@
-"""``glia-train`` and ``glia-eval``: from pictures to a checkpoint, and what a checkpoint is worth."""
+"""``glia-train``: from rated pictures to a checkpoint."""
 
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from glia_runtime.command import Command, errors_on_one_line, print_version
+from glia_runtime.errors import UsageError
+
+if TYPE_CHECKING:
+    from glia.training.run import RunConfig
 
 train_app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-eval_app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+_STEPS, _EPOCHS, _EVALUATE_EVERY = 5000, 30, 500
 
 
 class Precision(str, Enum):
@@ -17,6 +23,7 @@ class Precision(str, Enum):
 
     fp32 = "fp32"
     bf16 = "bf16"
+    fp16 = "fp16"
 
 
 class View(str, Enum):
@@ -33,10 +40,59 @@ class Preset(str, Enum):
     loda = "loda"
 
 
+class Loss(str, Enum):
+    """What is minimised."""
+
+    quality = "quality"
+    correlation = "correlation"
+
+
+class Select(str, Enum):
+    """What is kept as the result."""
+
+    last = "last"
+    best = "best"
+
+
+def _list_configs(wanted: bool) -> None:
+    """The callback of ``--list-configs``."""
+    if wanted:
+        with errors_on_one_line("glia-train", False):
+            from glia.training.recipes import RECIPES
+
+            for recipe in RECIPES.values():
+                typer.echo(f"{recipe.name}\n    {recipe.about}\n    {recipe.command}")
+                typer.echo(f"    the paper: {recipe.paper_line}; {recipe.hardware}; time {recipe.time}")
+            raise typer.Exit
+
+
 @train_app.command(cls=Command)
 def train(
+    context: typer.Context,
     out: Annotated[Path, typer.Option(help="Folder of the run: checkpoints, metrics.csv, run.json.")],
-    dataset: Annotated[str, typer.Option(help="What to train on; so far: synthetic.")] = "synthetic",
+    config: Annotated[
+        str | None,
+        typer.Option(help="A row of the paper's tables, table1/koniq say; other options override what it says."),
+    ] = None,
+    list_configs: Annotated[
+        bool,
+        typer.Option("--list-configs", callback=_list_configs, is_eager=True, help="Show every --config and exit."),
+    ] = False,
+    dataset: Annotated[str, typer.Option(help="What to train on: csv, koniq, ... or synthetic.")] = "synthetic",
+    root: Annotated[
+        str | None,
+        typer.Option(help="Where the dataset lies: its folder; for csv the file with path,score[,reference]."),
+    ] = None,
+    split: Annotated[
+        str,
+        typer.Option(
+            help="Number of the 80/20 split by reference, official (koniq), or all to train on every picture."
+        ),
+    ] = "0",
+    train_share: Annotated[
+        float, typer.Option(help="Share of the pictures to train on, at most 0.8; the test part stays the same.")
+    ] = 0.8,
+    lower_is_better: Annotated[bool, typer.Option("--lower-is-better", help="The scores of a csv are DMOS.")] = False,
     pictures: Annotated[
         int,
         typer.Option(
@@ -47,8 +103,19 @@ def train(
     validation_pictures: Annotated[int, typer.Option(min=1, help="The same, for validation.")] = 26,
     cache: Annotated[
         Path | None,
-        typer.Option(help="Keep rendered pictures here (2 MB a picture); without it each is drawn anew."),
+        typer.Option(
+            help="Keep drawn pictures (2 MB each) or decoded ones (3 bytes a pixel) here; "
+            "without it each is drawn or decoded anew."
+        ),
     ] = None,
+    cache_tokens: Annotated[
+        bool,
+        typer.Option(
+            "--cache-tokens",
+            help="Compute the frozen semantic tokens once for each picture and its mirror image and keep them in "
+            "--cache or in --out: 0.6 MB a picture with ViT-B/16.",
+        ),
+    ] = False,
     arch: Annotated[str, typer.Option(help="Architecture.")] = "glianet",
     backbone: Annotated[str, typer.Option(help="A plain timm ViT.")] = "vit_base_patch16_224.augreg2_in21k_ft_in1k",
     backbone_weights: Annotated[
@@ -77,18 +144,45 @@ def train(
     token_drop: Annotated[
         float, typer.Option(help="Share of tokens left out while training: half of them train twice as fast.")
     ] = 0.0,
-    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 5000,
-    batch_size: Annotated[int, typer.Option(min=1, help="Samples a step.")] = 20,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help=f"Optimiser steps; default: {_STEPS} on synthetic, else --epochs.")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help=f"Times to see every picture, instead of --steps; default: {_EPOCHS}.")
+    ] = None,
+    views: Annotated[int, typer.Option(min=1, help="Fragment mosaics of each picture in an epoch.")] = 1,
+    batch_size: Annotated[int, typer.Option(min=1, help="Samples a step, over all processes.")] = 20,
     learning_rate: Annotated[float, typer.Option(help="AdamW's peak; warm-up, then a cosine to zero.")] = 3e-4,
     weight_decay: Annotated[float, typer.Option(help="AdamW's.")] = 1e-2,
+    loss: Annotated[
+        Loss, typer.Option(help="quality: correlation, order within a series, and scale. correlation: LoDa's.")
+    ] = Loss.quality,
+    select: Annotated[
+        Select | None,
+        typer.Option(
+            help="Keep the last step or the best evaluation as model.pt; default: best on synthetic, else last, since "
+            "the best one is chosen on the test part."
+        ),
+    ] = None,
     precision: Annotated[
-        Precision, typer.Option(help="bf16 is faster on CPUs and GPUs that have it.")
+        Precision, typer.Option(help="bf16 is faster on CPUs and GPUs that have it, fp16 on GPUs.")
     ] = Precision.fp32,
+    compile_: Annotated[bool, typer.Option("--compile", help="Translate the steps with torch.compile first.")] = False,
     seed: Annotated[
         int, typer.Option(min=0, max=2**31 - 1, help="Of order, augmentation, initial weights and dropout.")
     ] = 0,
-    evaluate_every: Annotated[int, typer.Option(min=1, help="Steps between evaluations and saved states.")] = 500,
+    evaluate_every: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help=f"Steps between evaluations and saved states; default: an epoch, or {_EVALUATE_EVERY} of --steps.",
+        ),
+    ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that prepare batches.")] = 0,
+    check: Annotated[
+        bool, typer.Option("--check", help="Decode every picture first, and name those that cannot be used by row.")
+    ] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write curves to --out/tensorboard, too.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out after a stop or a kill.")] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     version: Annotated[
@@ -98,97 +192,77 @@ def train(
 ) -> None:
     """Train a quality model on top of a frozen backbone.
 
-    Writes model.pt (best SRCC on validation), last.pt, metrics.csv, run.json and resume.pt to --out. With
-    --pretrain-backbone it writes backbone.safetensors instead, for a later --backbone-weights.
+    Writes model.pt, metrics.csv, run.json and resume.pt to --out (and last.pt where model.pt is the best evaluation).
+    With --pretrain-backbone it writes backbone.safetensors instead, for a later --backbone-weights. In several
+    processes, a GPU each: torchrun --nproc-per-node 4 -m glia.cli ...
     """
+    names = {"arch": "architecture", "compile_": "compile"}
+    given = {
+        names.get(name, name): value.value if isinstance(value, Enum) else value
+        for name, value in context.params.items()
+        if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+    }
     with errors_on_one_line("glia-train", debug):
-        from dataclasses import replace
-
         from rich.console import Console
 
-        from glia.models import PRESETS
-        from glia.training.fit import FitConfig
-        from glia.training.run import RunConfig
         from glia.training.run import train as run
 
-        chosen = replace(
-            PRESETS[preset.value],
-            backbone=backbone,
-            lgf=lgf,
-            glr=glr,
-            guidance=guidance.value,
-            main=main.value,
-            token_drop=token_drop,
-            latent_dim=latent_dim or PRESETS[preset.value].latent_dim,
-            heads=heads or PRESETS[preset.value].heads,
+        run(
+            _run_config(config, given),
+            out,
+            cache,
+            resume,
+            Console(stderr=True),
+            check=check,
+            tensorboard=tensorboard,
         )
-        fit = FitConfig(
-            steps=steps,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            seed=seed,
-            precision=precision.value,
-            evaluate_every=evaluate_every,
-            workers=workers,
-        )
-        config = RunConfig(
-            dataset=dataset,
-            pictures=pictures,
-            validation_pictures=validation_pictures,
-            architecture=arch,
-            model=chosen.to_dict(),
-            backbone_weights=str(backbone_weights or ""),
-            pretrain_backbone=pretrain_backbone,
-            fit=fit,
-        )
-        run(config, out, cache, resume, Console(stderr=True))
 
 
-@eval_app.command(cls=Command)
-def evaluate(
-    model: Annotated[str, typer.Argument(help="A checkpoint, an exported artifact, or: bundled.")],
-    photos: Annotated[
-        Path | None,
-        typer.Option(help="Folder of photographs: damage them in 26 ways and see how the model ranks the results."),
-    ] = None,
-    count: Annotated[int, typer.Option(min=1, help="Photographs to take from the folder, spread evenly.")] = 20,
-    dataset: Annotated[
-        str, typer.Option(help="Without --photos, the dataset to evaluate on; so far: synthetic.")
-    ] = "synthetic",
-    pictures: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            help="Pictures to draw (synthetic): 6 samples each (itself, and one distortion at five levels).",
-        ),
-    ] = 52,
-    cache: Annotated[Path | None, typer.Option(help="Keep rendered pictures here.")] = None,
-    processes: Annotated[int, typer.Option(min=1, help="Processes that distort photographs.")] = 1,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-    version: Annotated[
-        bool,
-        typer.Option("--version", callback=print_version, is_eager=True, help="Show the version and exit."),
-    ] = False,
-) -> None:
-    """Evaluate a model: SRCC and PLCC on a dataset, or how it ranks damaged photographs.
+def _run_config(name: str | None, given: dict[str, Any]) -> "RunConfig":
+    """A recipe, or the defaults of the dataset, with what was given on the command line in its place.
 
-    With --photos every photograph gets 26 distortions (KADID-10k's 25 and downscaling) at five levels. Reported: the
-    Spearman correlation of score and level within a photograph, by type, and the correlations of the score with
-    the full-reference label over all of them.
+    Raises:
+        UsageError: no such recipe, or values that cannot be.
     """
-    with errors_on_one_line("glia-eval", debug):
-        from rich.console import Console
+    from dataclasses import fields
 
-        from glia.evaluation.report import evaluate_dataset, evaluate_photographs
-        from glia.evaluation.scoring import open_model
+    from glia.models import PRESETS
+    from glia.models.glianet import GLIANetConfig
+    from glia.training.fit import FitConfig
+    from glia.training.recipes import RECIPES
+    from glia.training.run import SYNTHETIC, RunConfig
 
-        opened = open_model(model)
-        progress = Console(stderr=True)
-        if photos is None:
-            evaluate_dataset(opened, dataset, cache, pictures, Console(), progress)
-        else:
-            evaluate_photographs(opened, photos, count, processes, Console(), progress)
+    if name is not None and name not in RECIPES:
+        raise UsageError(f"no config {name!r}; glia-train --list-configs shows them all")
+    if "steps" in given and "epochs" in given:
+        raise UsageError("--steps and --epochs both say how long; give one of them")
+    if name is not None:
+        base = RECIPES[name].config
+    elif given.get("dataset", SYNTHETIC) == SYNTHETIC:
+        fit = FitConfig(steps=_STEPS, evaluate_every=_EVALUATE_EVERY)
+        base = RunConfig(dataset=SYNTHETIC, architecture="glianet", model={}, fit=fit)
+    else:
+        base = RunConfig("", "glianet", model={}, fit=FitConfig(epochs=_EPOCHS, select="last"))
+    if "steps" in given:
+        given = {"epochs": 0, "evaluate_every": _EVALUATE_EVERY, **given}
+    elif "epochs" in given:
+        given = {"steps": 0, "evaluate_every": 0, **given}
+    given["backbone_weights"] = str(given.get("backbone_weights", base.backbone_weights))
+
+    def chosen(config: Any) -> Any:
+        return replace(config, **{f.name: given[f.name] for f in fields(config) if f.name in given})
+
+    if given.get("architecture", base.architecture) == "glianet":
+        widths = (
+            GLIANetConfig(**base.model)
+            if base.model and "preset" not in given
+            else PRESETS[given.get("preset", "default")]
+        )
+        model = chosen(widths).to_dict()
+    else:  # another architecture has defaults, and fields, of its own
+        model = {f.name: given[f.name] for f in fields(GLIANetConfig) if f.name in given}
+    run: RunConfig = replace(chosen(base), model=model, fit=chosen(base.fit))
+    return run
 
 
 if __name__ == "__main__":

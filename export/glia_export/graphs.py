@@ -99,9 +99,10 @@ def sample_in_graph(images: Tensor, sizes: Tensor, spec: ViewSpec, *, as_node: b
 def gather_crops(images: Tensor, sizes: Tensor, spec: CropViews) -> Tensor:
     """`CropViews.sample` of a padded batch, standard operators only: float32 [B, grid ** 2, crop, crop, 3]."""
     batch, height, width, _ = images.shape
-    place = torch.arange(spec.grid, device=sizes.device)
+    steps, intervals = spec.steps
     within = torch.arange(spec.crop, device=sizes.device)
-    starts = torch.div((sizes - spec.crop)[:, :, None] * place, max(1, spec.grid - 1), rounding_mode="floor")
+    room = (sizes - spec.crop)[:, :, None]
+    starts = torch.div(room * torch.tensor(steps, device=sizes.device), intervals, rounding_mode="floor")
     source = starts[:, :, :, None] + within  # [B, 2, grid, crop]
     picture = torch.arange(batch, device=sizes.device) * height
     rows = (picture[:, None, None] + source[:, 0])[:, :, None, :, None]

@@ -1,6 +1,17 @@
-"""Rated pictures: samples, datasets and training views."""
+"""Rated pictures: samples, datasets, splits and training views."""
 
 from glia.data.registry import list_datasets, open_dataset
-from glia.data.samples import Dataset, Sample
+from glia.data.samples import Dataset, ListedDataset, Sample, Subset
+from glia.data.splits import Split, make_splits, official_split
 
-__all__ = ["Dataset", "Sample", "list_datasets", "open_dataset"]
+__all__ = [
+    "Dataset",
+    "ListedDataset",
+    "Sample",
+    "Split",
+    "Subset",
+    "list_datasets",
+    "make_splits",
+    "official_split",
+    "open_dataset",
+]

@@ -1,20 +1,18 @@
 """Datasets by name. A reader registers here in one line; callers stay as they are."""
 
-from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from glia.data.samples import Dataset
 from glia_runtime.errors import UsageError
 
-
-def _synthetic(root: Path | None, **options: Any) -> Dataset:
-    from glia.data.synthetic import SyntheticDataset
-
-    return SyntheticDataset(cache=root, **options)
-
-
-_READERS: dict[str, Callable[..., Dataset]] = {"synthetic": _synthetic}
+# Module and function, imported when asked for: the synthetic dataset alone brings torch and scikit-image.
+_READERS: dict[str, tuple[str, str]] = {
+    "csv": ("glia.data.readers.csv", "open_csv"),
+    "synthetic": ("glia.data.synthetic", "open_synthetic"),
+}
+_NEEDS_NO_FILES = ("synthetic",)
 
 
 def list_datasets() -> list[str]:
@@ -22,17 +20,23 @@ def list_datasets() -> list[str]:
     return sorted(_READERS)
 
 
-def open_dataset(name: str, root: Path | None = None, **options: Any) -> Dataset:
-    """Open a dataset.
+def open_dataset(name: str, root: str | Path | None = None, **options: Any) -> Dataset:
+    """Open a dataset; docs/datasets.md says what each name needs.
 
     Args:
         name: one of `list_datasets()`.
-        root: where its files lie; for "synthetic", where rendered series are kept, or None to keep none.
+        root: where its files lie: a folder, for "csv" the file; for "synthetic", where rendered series are kept, or
+            None to keep none.
         **options: the reader's own; for "synthetic" `pictures` and `seed`.
 
     Raises:
-        UsageError: an unknown name.
+        UsageError: an unknown name, or no root where files are needed.
+        DatasetError: files that are missing or not as the dataset's authors ship them.
     """
     if name not in _READERS:
         raise UsageError(f"unknown dataset {name!r}; known: {', '.join(list_datasets())}")
-    return _READERS[name](root, **options)
+    if root is None and name not in _NEEDS_NO_FILES:
+        raise UsageError(f"dataset {name!r} needs to know where its files lie; name them as root (--root)")
+    module, function = _READERS[name]
+    dataset: Dataset = getattr(import_module(module), function)(None if root is None else Path(root), **options)
+    return dataset

@@ -73,6 +73,33 @@ class QualityModel(nn.Module, ABC):
         return self.predict(*views) * self.score_std + self.score_mean
 
     @property
+    def prior_view(self) -> View | None:
+        """The view that `prior` sees, always the same way, so that it may be computed once; None without one."""
+        return None
+
+    @property
+    def main_view(self) -> View:
+        """The view that `predict_from` takes; only where `prior_view` is not None."""
+        raise NotImplementedError
+
+    def prior(self, view: Tensor) -> Tensor:
+        """What the frozen part makes of `prior_view`, float [B, tokens, width]; only where that is not None.
+
+        Args:
+            view: as for `forward`.
+        """
+        raise NotImplementedError
+
+    def predict_from(self, prior: Tensor, main: Tensor) -> Tensor:
+        """`predict` where `prior` is computed already; only where `prior_view` is not None.
+
+        Args:
+            prior: from `prior`, [B, tokens, width], the model's dtype.
+            main: `main_view`, as for `forward`.
+        """
+        raise NotImplementedError
+
+    @property
     def map_view(self) -> View | None:
         """The view that `look` shows, or None where the architecture cannot say where it looked."""
         return None

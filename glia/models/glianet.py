@@ -4,6 +4,7 @@ Source: "Unleashing Vision Transformer Potential in Image Quality Assessment via
 Interaction", arXiv 2605.17748. Where the paper leaves a choice open, docs/model.md says which reading this is.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
@@ -180,8 +181,8 @@ class GLIANet(QualityModel):
         tokens: Tensor = vit.norm_pre(self.token_drop(vit._pos_embed(vit.patch_embed(self._normalize(view)))))
         return tokens
 
-    def _prior(self, view: Tensor) -> Tensor:
-        """F_s: the normalised tokens of the frozen ViT's last block, class token first. No gradient."""
+    def prior(self, view: Tensor) -> Tensor:
+        """F_s, [B, 197, width]: normalised tokens of the frozen ViT's last block, class token first; no gradient."""
         with torch.no_grad():
             features: Tensor = self.backbone.norm(self.backbone.blocks(self._embed(view)))
         return features
@@ -191,7 +192,19 @@ class GLIANet(QualityModel):
         return {self.config.backbone: self.backbone}
 
     def predict(self, *views: Tensor) -> Tensor:
-        return self._predict(*views)[0]
+        return self._whole(views)[0]
+
+    @property
+    def prior_view(self) -> View | None:
+        """The view that guides. Not while tokens are left out: others are with every batch."""
+        return None if self.config.token_drop else self.config.guidance
+
+    @property
+    def main_view(self) -> View:
+        return self.config.main
+
+    def predict_from(self, prior: Tensor, main: Tensor) -> Tensor:
+        return self._predict(prior, main)[0]
 
     @property
     def map_view(self) -> View | None:
@@ -203,16 +216,25 @@ class GLIANet(QualityModel):
 
         The head reads the class token after that block, so this is where its last look went (the paper's Fig. 3).
         """
-        output, tokens = self._predict(*views)
+        output, tokens = self._whole(views)
         shares = class_attention(self.backbone.blocks[-1], tokens)
         return output * self.score_std + self.score_mean, shares.unflatten(1, self.backbone.patch_embed.grid_size)
 
-    def _predict(self, semantic: Tensor, detail: Tensor) -> tuple[Tensor, Tensor]:
-        """The head's output [B], and the tokens [B, 197, width] that the last ViT block was given."""
-        views = {"semantic": semantic, "detail": detail}
-        prior = self.project(self._prior(views[self.config.guidance]))
+    def _whole(self, views: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """`_predict` from both views."""
+        named = dict(zip(self.view_spec.names, views, strict=True))
+        return self._predict(self.prior(named[self.config.guidance]), named[self.config.main])
+
+    def _predict(self, features: Tensor, main: Tensor) -> tuple[Tensor, Tensor]:
+        """The head's output [B], and the tokens [B, 197, width] that the last ViT block was given.
+
+        Args:
+            features: F_s, from `prior`.
+            main: the main view.
+        """
+        prior = self.project(features)
         backbone = self.backbone
-        tokens = self._embed(views[self.config.main])
+        tokens = self._embed(main)
         for adapter, block in zip(self.adapters, backbone.blocks, strict=True):
             adapted, prior = adapter(tokens, prior)
             tokens = block(adapted)

@@ -34,6 +34,7 @@ class GlintIQAConfig(ModelConfig):
         blocks: the blocks, counted from 0, whose patch tokens are the global features; one stage for each.
         frozen_blocks: how many of its first blocks stay frozen, with the embedding of patches and positions.
         cnn: a timm ResNet; the outputs of its layers 1 to 3 are the local features. Stem, layers 1 and 2 stay frozen.
+        crops: along each side of a picture when scoring; the authors take 25 in all.
         dropout: on what the channel-wise attention gives and in the head, while training.
     """
 
@@ -41,6 +42,7 @@ class GlintIQAConfig(ModelConfig):
     blocks: tuple[int, ...] = (6, 7, 8, 9)
     frozen_blocks: int = 5
     cnn: str = "resnet50"
+    crops: int = 5
     dropout: float = 0.5
 
     def __post_init__(self) -> None:
@@ -50,6 +52,8 @@ class GlintIQAConfig(ModelConfig):
             raise UsageError(f"blocks must be numbers from 0 in rising order, not {', '.join(map(str, self.blocks))}")
         if not 0 <= self.frozen_blocks <= max(self.blocks) + 1:
             raise UsageError(f"frozen_blocks must be 0 to {max(self.blocks) + 1}, not {self.frozen_blocks}")
+        if self.crops < 1:
+            raise UsageError(f"crops must be 1 or more along each side, not {self.crops}")
         if not 0 <= self.dropout < 1:
             raise UsageError(f"dropout must be in [0, 1), not {self.dropout}")
 
@@ -109,7 +113,7 @@ class GlintIQA(QualityModel):
 
     def __init__(self, config: GlintIQAConfig) -> None:
         super().__init__(config)
-        self.view_spec = CropViews()
+        self.view_spec = CropViews(config.crops)
         self.register_buffer("mean", torch.full((3,), _MEAN))
         self.register_buffer("std", torch.full((3,), _STD))
         self.vit = create_backbone(config.backbone, self.view_spec.size)
@@ -153,8 +157,9 @@ class GlintIQA(QualityModel):
 
     def predict(self, *views: Tensor) -> Tensor:
         (crops,) = views  # [B, N, S, S, 3], N of any size
-        scores = self._predict(crops.flatten(0, 1))
-        return scores.unflatten(0, crops.shape[:2]).mean(1)
+        each = self._predict(crops.flatten(0, 1))
+        scores: Tensor = each.unflatten(0, crops.shape[:2]).mean(1)
+        return scores
 
     def _predict(self, crops: Tensor) -> Tensor:
         """The head's output [B] for crops [B, S, S, 3] of grey levels."""
@@ -198,6 +203,7 @@ def _create_cnn(name: str) -> Any:
     """
     if not timm.is_model(name):
         raise UsageError(f"timm has no backbone {name!r}; try resnet50")
+    cnn: Any
     try:
         cnn = timm.create_model(name, pretrained=False, features_only=True, out_indices=(1, 2, 3))
     except (RuntimeError, ValueError, TypeError, AssertionError):

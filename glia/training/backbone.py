@@ -79,8 +79,8 @@ class BackbonePretraining(nn.Module):
         scores: Tensor = self(patches, places)[0]
         return scores
 
-    def loss(self, batch: Mapping[str, Tensor], target: Tensor, step: int) -> Tensor:
-        """Loss of one view of a batch; the detail view three times in four, since it carries most of the signal."""
+    def loss(self, batch: Mapping[str, Tensor], target: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        """Loss of one view of a batch, and the scores [B]; the detail view three times in four, since it tells more."""
         view = batch["semantic"] if step % 4 == 3 else batch["detail"]
         patches = split(view, self.backbone.patch_embed.patch_size[0])
         shape = patches.shape[:2]
@@ -99,7 +99,7 @@ class BackbonePretraining(nn.Module):
             if paired.any():
                 originals = patches[origin[:, None], places]
                 loss = loss + smooth_l1_loss(damage[paired], patch_damage(shown[paired], originals[paired]))
-        return loss
+        return loss, score.float()
 
 
 def split(view: Tensor, side: int) -> Tensor:

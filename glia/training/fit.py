@@ -1,13 +1,7 @@
 """The training loop: one for every task, resumable at any moment, the same result either way."""
 
-import csv
-import io
-import json
 import math
-import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,28 +9,22 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 from torch import Tensor
 
 from glia.data.samples import Dataset
+from glia.data.store import ArrayStore
 from glia.data.synthetic import DISTORTIONS
-from glia.data.views import scoring_views, training_loader
-from glia.evaluation.metrics import plcc, srcc
-from glia.training.tasks import Task
-from glia_runtime.atomic import atomic_write
-from glia_runtime.errors import CheckpointError, GliaError, OutputError
+from glia.data.views import GroupSampler, TrainingViews, groups_in_batch, training_loader
+from glia.training.distributed import Processes
+from glia.training.log import Log, progress
+from glia.training.losses import LOSSES
+from glia.training.state import RESUME_FILE, State
+from glia.training.tasks import Outcome, Task
+from glia.training.validation import ValidationViews
+from glia_runtime.errors import GliaError, UsageError
 
-RESUME_FILE = "resume.pt"
-_WARM_UP = 0.05
-# In one evaluation step, of 224x224 pixels.
-_PICTURES = 64
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_NAMED = 8  # pictures of a bad batch that the message names
 
 
 @dataclass(frozen=True)
@@ -44,24 +32,49 @@ class FitConfig:
     """How long and how fast to train.
 
     Attributes:
-        steps: optimiser steps in all.
-        batch_size: samples a step, rounded down to whole groups.
-        learning_rate: AdamW's peak, after a warm-up of 5 % of the steps; then a cosine to zero.
+        steps: optimiser steps in all; 0 where `epochs` says it.
+        epochs: times to show every group of pictures `views` times; what is left of a last batch is left out.
+        views: fragment mosaics of each picture in an epoch, LoDa's "patches".
+        batch_size: samples a step over all processes, rounded down to whole groups.
+        learning_rate: AdamW's peak; after the warm-up, a cosine to zero, step by step.
         weight_decay: AdamW's, on matrices only.
+        beta2: AdamW's.
+        warm_up: share of the steps in which the learning rate rises.
+        clip: largest norm of the gradient; 0 for any.
+        loss: a name of `glia.training.losses.LOSSES`.
+        select: what is kept as the result: the "last" step, or the "best" evaluation by SRCC.
         seed: of order, augmentation and dropout.
-        precision: "fp32", or "bf16" for autocast.
-        evaluate_every: steps between evaluations; each also writes the state to resume from.
+        precision: "fp32"; "bf16" or "fp16" for autocast, the latter on a GPU only.
+        compile: have torch.compile translate what the steps run.
+        evaluate_every: steps between evaluations, each of which also writes the state to resume from; 0 for an epoch.
         workers: processes that prepare batches; 0 prepares them in this one.
     """
 
-    steps: int
+    steps: int = 0
+    epochs: int = 0
+    views: int = 1
     batch_size: int = 20
     learning_rate: float = 3e-4
     weight_decay: float = 1e-2
+    beta2: float = 0.98
+    warm_up: float = 0.05
+    clip: float = 1.0
+    loss: str = "quality"
+    select: str = "best"
     seed: int = 0
     precision: str = "fp32"
-    evaluate_every: int = 500
+    compile: bool = False
+    evaluate_every: int = 0
     workers: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be run, in one line each."""
+        choices = {"loss": tuple(LOSSES), "select": ("last", "best"), "precision": tuple(PRECISIONS)}
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise UsageError(f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}")
+        if (self.steps > 0) == (self.epochs > 0):
+            raise UsageError(f"give either steps or epochs, not {self.steps} steps and {self.epochs} epochs")
 
 
 def fit(
@@ -72,167 +85,157 @@ def fit(
     out: Path,
     console: Console,
     facts: dict[str, Any],
+    *,
+    processes: Processes | None = None,
+    pictures: ArrayStore | None = None,
+    priors: ArrayStore | None = None,
+    tensorboard: bool = False,
 ) -> dict[str, float]:
-    """Train a task and keep the best and the last of it in `out`.
+    """Train a task and keep the result in `out`.
 
-    Files: `<task.file_name>` (best SRCC on `validation`), `last<suffix>`, `resume.pt`, `metrics.csv`. A run that
-    finds `resume.pt` continues from it; on the CPU the result is the same as that of an uninterrupted run.
+    Files: `<task.file_name>` (what `config.select` says), `last<suffix>` beside a best one, `resume.pt`,
+    `metrics.csv`. A run that finds `resume.pt` continues from it; on the CPU the result is the same as that of an
+    uninterrupted run.
+
+    Args:
+        task: trained in place.
+        train: what to learn from.
+        validation: what to look at between; may be empty where the last step is kept.
+        config: how.
+        out: the run's folder.
+        console: for progress and rows.
+        facts: JSON-ready, kept in the checkpoints.
+        processes: the run's; by default this one alone.
+        pictures: keeps decoded pictures, see `TrainingViews`.
+        priors: holds what the frozen part of the model makes of the pictures, see `TrainingViews`.
+        tensorboard: write the rows for TensorBoard, too.
 
     Returns:
-        The best evaluation: step, srcc, plcc.
+        The evaluation of the result: step, and with a validation set srcc, plcc.
 
     Raises:
-        GliaError: a loss that is not finite, with the step; nothing is saved from it.
+        GliaError: a loss that is not finite, with the step and the pictures; nothing is saved from it.
+        UsageError: options that this machine or this dataset cannot do.
     """
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    processes = processes or Processes.join()
+    device = processes.device
+    if config.precision == "fp16" and device.type == "cpu":
+        raise UsageError("fp16 needs a GPU; on a CPU use bf16")
+    if config.select == "best" and not len(validation):
+        raise UsageError("without a test part there is no best evaluation; keep the last step (--select last)")
     module = task.module.to(device)
+    groups = list(train.groups) * config.views
+    per_epoch = len(groups) // groups_in_batch(groups, config.batch_size)
+    steps = config.steps or config.epochs * per_epoch
+    evaluate_every = config.evaluate_every or per_epoch
+    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(
-        _parameter_groups(module, config.weight_decay), lr=config.learning_rate, betas=(0.9, 0.98)
+        _parameter_groups(trainable, config.weight_decay), lr=config.learning_rate, betas=(0.9, config.beta2)
     )
-    start, best = _restore(out / RESUME_FILE, module, optimizer)
-    views, labels = _validation_views(task, validation, console)
+    state = State.begin(module, optimizer, torch.amp.GradScaler(device.type, enabled=config.precision == "fp16"))
+    state.restore(out / RESUME_FILE)
+    validated = ValidationViews.prepare(validation, task.view_spec.quick, processes, config.workers, console)
+    if config.compile:
+        task.compile()
+    start = state.step
+    part = (processes.rank, processes.count)
     loader = training_loader(
-        train,
-        task.views,
-        list(DISTORTIONS),
-        batch_size=config.batch_size,
-        steps=config.steps,
-        seed=config.seed,
-        start=start,
-        workers=config.workers,
+        TrainingViews(train, list(DISTORTIONS), config.seed, task.view_spec, task.views, pictures, priors),
+        GroupSampler(groups, config.batch_size, steps, config.seed, start, part),
+        config.workers,
+        pin_memory=device.type == "cuda",
     )
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
-    losses: list[float] = []
-    began = time.monotonic()
-    with _progress(console, config.steps, start) as advance:
+    autocast = torch.autocast(device.type, PRECISIONS[config.precision], enabled=config.precision != "fp32")
+    log = Log(out, console, start, tensorboard) if processes.first else None
+    losses: list[float] = []  # since the last evaluation, as are the predictions and labels
+    seen: list[tuple[Tensor, Tensor]] = []
+    samples, began = 0, time.monotonic()
+    with progress(console, steps, start) as advance:
         for step, batch in enumerate(loader, start):
-            torch.manual_seed(config.seed * 1_000_003 + step)  # dropout: the same after a resume
+            # Dropout: the same after a resume, another one in each process.
+            torch.manual_seed((config.seed * 1_000_003 + step) * processes.count + processes.rank)
             module.train()
             for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate * _schedule(step, config.steps)
+                group["lr"] = config.learning_rate * _schedule(step, steps, config.warm_up)
             with autocast:
-                loss = task.loss({name: tensor.to(device) for name, tensor in batch.items()}, step)
-            if not torch.isfinite(loss):
-                raise GliaError(
-                    f"loss is {loss.item()} at step {step}; lower --learning-rate, or resume from {out / RESUME_FILE}"
-                )
+                moved = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+                outcome = task.loss(moved, step, processes.gather)
+            losses.append(outcome.loss.item())
+            if not math.isfinite(losses[-1]):
+                raise GliaError(_not_finite(outcome, train, step, out))
             optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(module.parameters(), 1.0)
-            optimizer.step()
-            losses.append(loss.item())
-            advance(f"loss {np.mean(losses[-50:]):.3f}  best SRCC {best['srcc']:.3f}")
+            state.scaler.scale(outcome.loss).backward()
+            processes.sum_gradients(trainable)
+            state.scaler.unscale_(optimizer)
+            if config.clip:
+                torch.nn.utils.clip_grad_norm_(trainable, config.clip)
+            state.scaler.step(optimizer)
+            state.scaler.update()
+            seen.append((outcome.predicted.detach(), outcome.target))
+            samples += len(outcome.target)
+            advance(f"loss {np.mean(losses[-50:]):.3f}  SRCC {state.last.get('srcc', math.nan):.3f}")
             done = step + 1
-            if done % config.evaluate_every == 0 or done == config.steps:
+            if done % evaluate_every == 0 or done == steps:
+                task.calibrate(*(torch.cat(column) for column in zip(*seen, strict=True)))
                 with autocast:
-                    figures = evaluate_views(task, views, labels, device)
+                    figures = validated.evaluate(task, processes)
+                seconds = time.monotonic() - began
                 row = {
                     "step": done,
+                    "epoch": done / per_epoch,
                     "loss": float(np.mean(losses)),
                     **figures,
-                    "seconds": time.monotonic() - began,
+                    "samples_per_second": samples / seconds,
+                    "seconds": seconds,
                 }
-                _append(out / "metrics.csv", row)
-                console.print("  ".join(f"{k} {v:.4g}" for k, v in row.items()))
                 losses.clear()
-                training = {**facts, "fit": asdict(config), "step": done, **figures}
-                if figures["srcc"] > best["srcc"]:
-                    best = {"step": float(done), **figures}
-                    task.save(out / task.file_name, training)
-                task.save(out / f"last{Path(task.file_name).suffix}", training)
-                _store(out / RESUME_FILE, done, module, optimizer, best)
-    return best
+                seen.clear()
+                state.step, state.last = done, {"step": float(done), **figures}
+                better = bool(figures) and figures["srcc"] > state.best.get("srcc", -math.inf)
+                if better:
+                    state.best = state.last
+                if log is not None:
+                    log.append(row, seconds / (done - start) * (steps - done))
+                    training = {**facts, "fit": asdict(config), "step": done, **figures}
+                    _save(task, out, training, keep_best=config.select == "best", better=better)
+                    state.store(out / RESUME_FILE)
+    if log is not None:
+        log.close()
+    processes.wait()  # rank 0 may still be writing what the others' caller wants to read
+    return state.best if config.select == "best" else state.last
 
 
-@torch.no_grad()
-def evaluate_views(
-    task: Task, views: Sequence[Tensor], scores: np.ndarray[Any, Any], device: torch.device
-) -> dict[str, float]:
-    """SRCC and PLCC of a task on prepared views, as `task.views` samples them, [N, ...] each, and labels [N]."""
-    task.module.eval()
-    batches = zip(*(view.split(max(1, _PICTURES // task.views.looks)) for view in views), strict=True)
-    predicted = torch.cat([task.predict(*(v.to(device) for v in batch)).float().cpu() for batch in batches]).numpy()
-    return {"srcc": srcc(predicted, scores), "plcc": plcc(predicted, scores)}
+def _save(task: Task, out: Path, training: dict[str, Any], *, keep_best: bool, better: bool) -> None:
+    """Write the result so far, and beside the best one the last."""
+    if not keep_best:
+        task.save(out / task.file_name, {**training, "selected": "last step"})
+        return
+    if better:
+        task.save(out / task.file_name, {**training, "selected": "best SRCC of those evaluated"})
+    task.save(out / f"last{Path(task.file_name).suffix}", training)
 
 
-def _validation_views(
-    task: Task, dataset: Dataset, console: Console
-) -> tuple[tuple[Tensor, ...], np.ndarray[Any, Any]]:
-    views, scores = [], []
-    with _progress(console, len(dataset), 0) as advance:
-        for index in range(len(dataset)):
-            sample = dataset[index]
-            views.append(scoring_views(sample, task.views))
-            scores.append(sample.score)
-            advance("preparing validation pictures")
-    return tuple(map(torch.stack, zip(*views, strict=True))), np.array(scores)
-
-
-def _parameter_groups(module: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+def _parameter_groups(trainable: list[torch.nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
     """Decay matrices only: biases, norms and scales have no reason to shrink."""
-    trainable = [p for p in module.parameters() if p.requires_grad]
     return [
         {"params": [p for p in trainable if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
     ]
 
 
-def _schedule(step: int, steps: int) -> float:
-    warm_up = max(1, round(_WARM_UP * steps))
-    return min(1.0, (step + 1) / warm_up) * 0.5 * (1 + math.cos(math.pi * step / steps))
+def _schedule(step: int, steps: int, warm_up: float) -> float:
+    rising = max(1, round(warm_up * steps))
+    return min(1.0, (step + 1) / rising) * 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
-def _store(
-    path: Path, step: int, module: torch.nn.Module, optimizer: torch.optim.Optimizer, best: dict[str, float]
-) -> None:
-    state = {"step": step, "module": module.state_dict(), "optimizer": optimizer.state_dict(), "best": best}
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(buffer.getvalue())  # where a full disk is an OSError, which becomes one line
-
-
-def _restore(path: Path, module: torch.nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, dict[str, float]]:
-    if not path.exists():
-        return 0, {"step": 0.0, "srcc": -math.inf, "plcc": 0.0}
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        module.load_state_dict(state["module"])
-        optimizer.load_state_dict(state["optimizer"])
-    except Exception as error:  # whatever a broken file or another model's state makes torch raise
-        reason = str(error).replace("\n", " ")[:160]
-        raise CheckpointError(f"{path}: cannot be resumed from ({reason}); start anew with another --out") from error
-    return int(state["step"]), dict(state["best"])
-
-
-def _append(path: Path, row: dict[str, float]) -> None:
-    new = not path.exists()
-    try:
-        with path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(row))
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); free some space, then --resume") from error
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a run's facts in one piece."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + os.linesep)
-
-
-@contextmanager
-def _progress(console: Console, total: int, completed: int) -> Iterator[Any]:
-    """A progress line on a terminal, nothing elsewhere; yields a function that advances it by one."""
-    columns = (
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}"),
+def _not_finite(outcome: Outcome, train: Dataset, step: int, out: Path) -> str:
+    """What to say of a loss that is not finite: above all, of which pictures."""
+    bad = ~torch.isfinite(outcome.predicted) | ~torch.isfinite(outcome.target)
+    chosen: Tensor = outcome.sample[bad] if bad.any() else outcome.sample
+    names = [train[int(index)].path or f"sample {int(index)}" for index in chosen[:_NAMED]]
+    more = f" and {len(chosen) - _NAMED} more" if len(chosen) > _NAMED else ""
+    which = "with predictions that are not finite for" if bad.any() else "over"
+    return (
+        f"loss is {outcome.loss.item()} at step {step}, {which} {', '.join(map(str, names))}{more}; "
+        f"look at them, lower --learning-rate, or resume from {out / RESUME_FILE}"
     )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        line = progress.add_task("", total=total, completed=completed)
-        yield lambda text: progress.update(line, advance=1, description=text)

@@ -1,5 +1,7 @@
 """What training minimises."""
 
+from collections.abc import Callable
+
 from torch import Tensor
 from torch.nn.functional import smooth_l1_loss, softplus
 
@@ -30,3 +32,10 @@ def quality_loss(predicted: Tensor, target: Tensor, group: Tensor) -> Tensor:
     """Correlation over the batch, order within each group, and a pull to the scale itself; all [B]."""
     value = smooth_l1_loss(predicted, target, beta=0.5)
     return correlation_loss(predicted, target) + ranking_loss(predicted, target, group) + 0.5 * value
+
+
+LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "quality": quality_loss,
+    "correlation": lambda predicted, target, group: correlation_loss(predicted, target),
+}
+"""Losses by name, of predictions, labels and groups, all [B]."""

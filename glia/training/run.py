@@ -1,30 +1,36 @@
 """One training run from its options: what `glia-train` does."""
 
 import json
-import platform
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import track
 
-from glia.data import Dataset, open_dataset
+from glia.data import Dataset, ListedDataset, Sample, Split, Subset, make_splits, official_split, open_dataset
+from glia.data.store import ArrayStore
 from glia.data.synthetic import DISTORTIONS
 from glia.data.views import scoring_views
 from glia.models import create_model, load_backbone_weights
 from glia.models.backbone import create_backbone, input_statistics
 from glia.training.backbone import BackbonePretraining, whiten_patch_embedding
-from glia.training.fit import FitConfig, fit, write_json
+from glia.training.caches import compute_priors, picture_store, prior_store
+from glia.training.check import check_files, check_pictures
+from glia.training.distributed import Processes
+from glia.training.fit import PRECISIONS, FitConfig, fit
+from glia.training.record import RUN_FILE, picture_names, read_record, write_record
 from glia.training.tasks import BackboneTask, QualityTask, Task
 from glia_runtime.errors import OutputError, UsageError
 from glia_runtime.view_spec import FragmentViews
 
-RUN_FILE = "run.json"
-# Series read to find the labels' mean and spread: 200 labels give both to a few percent, all that scaling needs.
+SYNTHETIC = "synthetic"
+OFFICIAL, ALL = "official", "all"
+_TEST_SHARE = 0.2
+# Series drawn to find the labels' mean and spread: 200 labels give both to a few percent, all that scaling needs.
 _SERIES_READ = 40
 
 
@@ -34,69 +40,173 @@ class RunConfig:
 
     Attributes:
         dataset: a name of `glia.data.list_datasets()`.
+        root: where its files lie; "" for synthetic.
+        split: number of the 80/20 split by reference, "official" for the one the dataset's authors publish (its
+            validation part is left out), or "all" to train on every picture and test on none. Not for synthetic.
+        train_share: share of the references to train on, at most 0.8: the test part stays the same (Table 3).
+        lower_is_better: the scores of a csv dataset are DMOS.
         pictures: pictures drawn for training (synthetic).
         validation_pictures: pictures drawn for validation (synthetic), from another seed.
         architecture: a name of `glia.models.list_models()`.
         model: fields of the architecture's config that differ from its defaults.
         backbone_weights: local file, or "" for timm's hub (random weights when the backbone itself is trained).
         pretrain_backbone: train the backbone itself instead of a model on top of one.
+        cache_tokens: compute what the frozen half makes of each picture once, in float16, see `compute_priors`.
         fit: the loop's settings.
     """
 
     dataset: str
-    pictures: int
-    validation_pictures: int
     architecture: str
     model: dict[str, Any]
-    backbone_weights: str
-    pretrain_backbone: bool
+    root: str = ""
+    split: str = "0"
+    train_share: float = 1 - _TEST_SHARE
+    lower_is_better: bool = False
+    pictures: int = 4000
+    validation_pictures: int = 26
+    backbone_weights: str = ""
+    pretrain_backbone: bool = False
+    cache_tokens: bool = False
     fit: FitConfig = field(default_factory=lambda: FitConfig(steps=1000))
 
 
-def train(config: RunConfig, out: Path, cache: Path | None, resume: bool, console: Console) -> Path:
+@dataclass(frozen=True)
+class _Parts:
+    """The datasets of a run, and the pictures' names as they are recorded."""
+
+    train: Dataset
+    validation: Dataset
+    names: dict[str, list[str]]
+
+
+def train(
+    config: RunConfig,
+    out: Path,
+    cache: Path | None,
+    resume: bool,
+    console: Console,
+    *,
+    check: bool = False,
+    tensorboard: bool = False,
+) -> Path:
     """Run, or continue, a training and return the path of what it made.
+
+    Under `torchrun` every process calls this with the same arguments; the first one writes.
 
     Args:
         config: what to do.
-        out: the run's folder: `run.json`, `metrics.csv`, best and last result, the state to resume from.
-        cache: where rendered pictures are kept, or None.
-        resume: continue the run in `out`; its config must be the same.
+        out: the run's folder: `run.json`, `metrics.csv`, the result, the state to resume from.
+        cache: where drawn or decoded pictures are kept, and tokens; None draws and decodes them every time, and
+            keeps tokens in `out`.
+        resume: continue the run in `out`; its config and its pictures must be the same.
         console: for progress and remarks.
+        check: decode every picture first, and do not start where one cannot be used.
+        tensorboard: write the rows of `metrics.csv` for TensorBoard, too.
 
     Raises:
         UsageError: options that do not fit together, or `resume` without a run of the same config.
+        DatasetError: files that are missing, or pictures that `check` found unusable.
         OutputError: `out` holds a run already, or cannot be written.
         CheckpointError: backbone weights or state that cannot be read.
     """
+    processes = Processes.join()
+    if config.pretrain_backbone and (processes.count > 1 or config.cache_tokens):
+        raise UsageError("a backbone is trained by one process, and without --cache-tokens")
+    if not processes.first:
+        console = Console(quiet=True)
     torch.manual_seed(config.fit.seed)
-    _claim(out, config, resume)
-    sets: dict[str, Dataset] = {
-        "train": open_dataset(config.dataset, cache, pictures=config.pictures, seed=0),
-        "validation": open_dataset(config.dataset, cache, pictures=config.validation_pictures, seed=1),
-    }
-    task, remark = _task(config, sets["train"], console)
-    if not resume:
-        write_json(out / RUN_FILE, _record(config))  # last, so that a mistake above leaves the folder free
+    if processes.first:
+        _claim(out, config, resume)
+    parts = _open(config, cache, check and processes.first, console)
+    if resume and read_record(out).get("split") != parts.names:
+        raise UsageError(f"{out}: the dataset's pictures are not those it was started with; restore them")
+    task, remark = _task(config, parts.train, console)
+    if processes.first and not resume:
+        # last, so that a mistake above leaves the folder free
+        write_record(out, _deciding(config), parts.names, processes)
     console.print(remark, highlight=False, soft_wrap=True)
     trainable = sum(p.numel() for p in task.module.parameters() if p.requires_grad)
     console.print(
-        f"{trainable / 1e6:.2f} M trainable parameters, {len(sets['train'])} training samples",
+        f"{trainable / 1e6:.2f} M trainable parameters, {len(parts.train)} training samples",
         highlight=False,
     )
+    kept = None
+    if cache is not None and isinstance(parts.train, Subset):
+        kept = picture_store(parts.train, cache, console)
+    priors = _priors(config, task, parts.train, cache or out / "tokens", processes, console)
     facts = {"dataset": config.dataset, "backbone_weights": remark, "glia": version("glia")}
-    best = fit(task, sets["train"], sets["validation"], config.fit, out, console, facts)
+    found = fit(
+        task,
+        parts.train,
+        parts.validation,
+        config.fit,
+        out,
+        console,
+        facts,
+        processes=processes,
+        pictures=kept,
+        priors=priors,
+        tensorboard=tensorboard,
+    )
     result = out / task.file_name
-    console.print(f"best SRCC {best['srcc']:.4f} at step {best['step']:.0f}: {result}", highlight=False, soft_wrap=True)
+    console.print(f"{_verdict(config, found)}: {result}", highlight=False, soft_wrap=True)
     return result
+
+
+def split_dataset(dataset: Dataset, split: str, train_share: float = 1 - _TEST_SHARE) -> Split:
+    """The training and the test part of a dataset of files.
+
+    Args:
+        dataset: all of it.
+        split: as in `RunConfig`.
+        train_share: as in `RunConfig`; smaller shares are parts of larger ones.
+
+    Raises:
+        UsageError: no such split.
+    """
+    if split == ALL:
+        return Split(tuple(range(len(dataset))), ())
+    if split == OFFICIAL:
+        return official_split(cast(ListedDataset, dataset))
+    if not split.isdecimal():
+        raise UsageError(f"split must be a number, official or all, not {split!r}")
+    if not 0 < train_share <= 1 - _TEST_SHARE:
+        raise UsageError(f"train_share must be above 0 and at most {1 - _TEST_SHARE}, not {train_share}")
+    number = int(split)
+    whole = make_splits(dataset, number + 1)[number]
+    trained = make_splits(dataset, number + 1, train_share=train_share)[number].train
+    return Split(trained, whole.test)
+
+
+def _open(config: RunConfig, cache: Path | None, check: bool, console: Console) -> _Parts:
+    if config.dataset == SYNTHETIC:
+        drawn = open_dataset(SYNTHETIC, cache, pictures=config.pictures, seed=0)
+        return _Parts(drawn, open_dataset(SYNTHETIC, cache, pictures=config.validation_pictures, seed=1), {})
+    options = {"higher_is_better": False} if config.lower_is_better else {}
+    dataset = open_dataset(config.dataset, config.root or None, **options)
+    check_files(dataset)
+    if check:
+        check_pictures(dataset, config.fit.workers, console)
+    split = split_dataset(dataset, config.split, config.train_share)
+    names = {"train": picture_names(dataset, split.train), "test": picture_names(dataset, split.test)}
+    return _Parts(Subset(dataset, split.train), Subset(dataset, split.test), names)
+
+
+def _verdict(config: RunConfig, found: dict[str, float]) -> str:
+    if "srcc" not in found:
+        return f"trained on every picture, tested on none, step {found['step']:.0f}"
+    if config.fit.select == "last":
+        return f"last step {found['step']:.0f}, SRCC {found['srcc']:.4f} PLCC {found['plcc']:.4f} on the test part"
+    chosen = "" if config.dataset == SYNTHETIC else " (chosen on the test part, so too good)"
+    return f"best SRCC {found['srcc']:.4f} at step {found['step']:.0f}{chosen}"
 
 
 def _claim(out: Path, config: RunConfig, resume: bool) -> None:
     """Start a run's folder, or check that the run in it is the one to resume."""
-    record = out / RUN_FILE
     if resume:
         facts = _deciding(config)
         try:
-            stored = json.loads(record.read_text())["config"]
+            stored = read_record(out)["config"]
             before, now = ({**run, **run["fit"], **run["model"]} for run in (stored, facts))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UsageError(f"{out}: no run to resume here; start one without --resume") from error
@@ -104,7 +214,7 @@ def _claim(out: Path, config: RunConfig, resume: bool) -> None:
         if different:
             raise UsageError(f"{out}: was started with another {', '.join(different)}; resume with the same options")
         return
-    if record.exists():
+    if (out / RUN_FILE).exists():
         raise OutputError(f"{out}: holds a run already; continue it with --resume, or choose another --out")
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -119,35 +229,56 @@ def _deciding(config: RunConfig) -> dict[str, Any]:
     return facts
 
 
-def _record(config: RunConfig) -> dict[str, Any]:
-    versions = {name: version(name) for name in ("glia", "torch", "timm", "numpy", "pillow", "piq", "scikit-image")}
-    machine = {
-        "python": platform.python_version(),
-        "system": platform.platform(),
-        "threads": torch.get_num_threads(),
-    }
-    return {"config": _deciding(config), "versions": versions, "machine": machine}
+def _priors(
+    config: RunConfig, task: Task, dataset: Dataset, folder: Path, processes: Processes, console: Console
+) -> ArrayStore | None:
+    """The tokens of the training pictures, computed by the first process while the others wait."""
+    if not config.cache_tokens or not isinstance(task, QualityTask):
+        return None
+    precision = PRECISIONS[config.fit.precision]
+    store = prior_store(task.module, folder, precision)
+    if processes.first:
+        compute_priors(
+            task.module,
+            dataset,
+            store,
+            device=processes.device,
+            precision=precision,
+            workers=config.fit.workers,
+            console=console,
+        )
+    processes.wait()
+    return store
 
 
 def _task(config: RunConfig, dataset: Dataset, console: Console) -> tuple[Task, str]:
-    groups = dataset.groups
-    spread = np.linspace(0, len(groups) - 1, min(len(groups), _SERIES_READ)).astype(int)
-    columns = track(spread, "reading labels", console=console, transient=True, disable=not console.is_terminal)
-    samples = [dataset[index] for place in columns for index in groups[place]]
+    samples = _labelled(dataset, console)
     scores = np.array([sample.score for sample in samples])
     mean, std = float(scores.mean()), max(float(scores.std()), 1e-6)
     source = Path(config.backbone_weights) if config.backbone_weights else None
     if not config.pretrain_backbone:
         model = create_model(config.architecture, **config.model)
-        remarks = [load_backbone_weights(part, name, source) for name, part in model.backbones.items()]
-        return QualityTask(model, dataset.scale, mean, std), "\n".join(remarks)
+        remark = "\n".join(load_backbone_weights(part, name, source) for name, part in model.backbones.items())
+        return QualityTask(model, dataset.scale, mean, std, config.fit.loss, config.cache_tokens), remark
     name = str(config.model["backbone"])
-    backbone = create_backbone(name, FragmentViews().size)
+    spec = FragmentViews()
+    backbone = create_backbone(name, spec.size)
     statistics = input_statistics(backbone)
     if source:
         remark = load_backbone_weights(backbone, name, source)
     else:
         remark = f"backbone {name}: from random weights"
-        views = torch.stack([scoring_views(sample, FragmentViews())[1] for sample in samples])
+        measured = np.linspace(0, len(samples) - 1, min(len(samples), 6 * _SERIES_READ)).astype(int)
+        views = torch.stack([scoring_views(samples[place], spec)[1] for place in measured])
         whiten_patch_embedding(backbone, *statistics, views)
     return BackboneTask(BackbonePretraining(backbone, *statistics, len(DISTORTIONS)), mean, std), remark
+
+
+def _labelled(dataset: Dataset, console: Console) -> list[Sample]:
+    """Samples to learn the labels' mean and spread from: all where nothing is drawn for it, else some series."""
+    if isinstance(dataset, Subset):
+        return [dataset[index] for index in range(len(dataset))]
+    groups = dataset.groups
+    spread = np.linspace(0, len(groups) - 1, min(len(groups), _SERIES_READ)).astype(int)
+    columns = track(spread, "reading labels", console=console, transient=True, disable=not console.is_terminal)
+    return [dataset[index] for place in columns for index in groups[place]]

@@ -79,6 +79,17 @@ class Group(TyperGroup):
             return super().resolve_command(ctx, args)
 
 
+class DefaultGroup(Group):
+    """A group whose first command is meant where the command line starts with the name of none."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the first command's name before a line that starts with neither a name nor an option of the group."""
+        own = {option for parameter in self.get_params(ctx) for option in parameter.opts}
+        if args and args[0] not in own.union(self.commands):
+            args = [next(iter(self.commands)), *args]
+        return super().parse_args(ctx, args)
+
+
 @contextmanager
 def errors_on_one_line(command: str, debug: bool) -> Iterator[None]:
     """Turn the error family into ``command: message`` and exit status 2, Ctrl-C into 130, a bug into 70.

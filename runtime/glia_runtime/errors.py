@@ -34,6 +34,10 @@ class ImageError(GliaError):
     """A picture that cannot be read, or an array that is not one."""
 
 
+class DatasetError(GliaError):
+    """A dataset whose files are missing, incomplete, or not as they should be."""
+
+
 class ManifestError(GliaError):
     """A manifest that is missing, unreadable, altered or of a version this glia does not know."""
 

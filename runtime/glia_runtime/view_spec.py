@@ -7,8 +7,9 @@ report and the benchmarks ask it what to make of a picture, and know nothing of 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,13 @@ from glia_runtime.views import as_picture, enlarge, enlarged, pixels, sample_vie
 
 Views = tuple[Image, ...]
 """What one picture becomes, an array for each of `ViewSpec.names`, of the shapes that `ViewSpec.shape` says."""
+
+
+class Draw(NamedTuple):
+    """Views to train on, by name, and whether they show the picture's mirror image."""
+
+    views: dict[str, Image]
+    mirrored: bool
 
 
 class ViewSpec(ABC):
@@ -43,6 +51,11 @@ class ViewSpec(ABC):
         return int(np.prod(self.shape[:-3]))
 
     @property
+    def quick(self) -> ViewSpec:
+        """What to evaluate by between the steps of a training: the same, or looking less often."""
+        return self
+
+    @property
     @abstractmethod
     def about(self) -> str:
         """In words, for ``glia-infer --info``."""
@@ -64,12 +77,13 @@ class ViewSpec(ABC):
         """
 
     @abstractmethod
-    def draw(self, image: Image, rng: np.random.Generator) -> Views:
+    def draw(self, image: Image, rng: np.random.Generator, names: Sequence[str] | None = None) -> Draw:
         """Views to train on, drawn from `rng`; where scoring takes several crops, one.
 
         Args:
             image: uint8 [H, W, 3].
-            rng: equal states give equal places and turns, whatever the pixels.
+            rng: equal states give equal places and turns, whatever the pixels and the names.
+            names: the views wanted; None for all.
 
         Raises:
             ImageError: as `sample`.
@@ -97,13 +111,17 @@ class FragmentViews(ViewSpec):
     def sample(self, image: Image | PillowImage.Image, *, draft: bool = False) -> Views:
         return sample_views(image, draft=draft, spec=self.fragments)
 
-    def draw(self, image: Image, rng: np.random.Generator) -> Views:
+    def draw(self, image: Image, rng: np.random.Generator, names: Sequence[str] | None = None) -> Draw:
         """Fragments at FAST-VQA's random offsets, uniform within a cell, and mirror images."""
         image = enlarge(image)
-        mirrored = rng.random() < 0.5
+        mirrored = bool(rng.random() < 0.5)
         offsets = self.fragments.draw_offsets(image.shape[0], image.shape[1], rng)
-        views = (semantic_view(image), fragment_sample(image, offsets, self.fragments))
-        return tuple(np.ascontiguousarray(view[:, ::-1]) for view in views) if mirrored else views
+        makers = {
+            "semantic": lambda: semantic_view(image),
+            "detail": lambda: fragment_sample(image, offsets, self.fragments),
+        }
+        views = {name: makers[name]() for name in names or self.names}
+        return Draw({n: np.ascontiguousarray(v[:, ::-1]) if mirrored else v for n, v in views.items()}, mirrored)
 
 
 @dataclass(frozen=True)
@@ -124,18 +142,30 @@ class CropViews(ViewSpec):
         return self.grid**2, self.crop, self.crop, 3
 
     @property
+    def quick(self) -> ViewSpec:
+        """The four corners: 25 crops of each picture would take longer than the steps between."""
+        return replace(self, grid=min(self.grid, 2))
+
+    @property
     def about(self) -> str:
         return f"the mean over {self.grid}x{self.grid} crops of {self.crop} pixels"
 
     def manifest_fields(self) -> dict[str, Any]:
         return {"crop_views": self}
 
+    @property
+    def steps(self) -> tuple[tuple[int, ...], int]:
+        """Where the crops begin, in parts of what a side has more than `crop`: numerators, and their denominator."""
+        return (tuple(range(self.grid)), self.grid - 1) if self.grid > 1 else ((1,), 2)
+
     def starts(self, side: int) -> npt.NDArray[np.int64]:
         """First pixels of the crops along a side of `side` pixels, at least `crop`: int64 [grid], ascending.
 
-        ``floor(i * (side - crop) / (grid - 1))``: the first crop begins at one edge and the last ends at the other.
+        ``floor(i * (side - crop) / (grid - 1))``: the first crop begins at one edge and the last ends at the other. One
+        alone lies in the middle.
         """
-        return np.arange(self.grid, dtype=np.int64) * (side - self.crop) // max(1, self.grid - 1)
+        steps, intervals = self.steps
+        return np.array(steps, dtype=np.int64) * (side - self.crop) // intervals
 
     def sample(self, image: Image | PillowImage.Image, *, draft: bool = False) -> Views:
         picture = enlarged(as_picture(image))
@@ -143,10 +173,10 @@ class CropViews(ViewSpec):
         crops = [pixels(picture.crop((x, y, x + self.crop, y + self.crop))) for x, y in corners]
         return (np.stack(crops),)
 
-    def draw(self, image: Image, rng: np.random.Generator) -> Views:
+    def draw(self, image: Image, rng: np.random.Generator, names: Sequence[str] | None = None) -> Draw:
         image = enlarge(image)
         mirrored, overturned = rng.random(2) < 0.5
         top, left = (int(rng.integers(0, side - self.crop, endpoint=True)) for side in image.shape[:2])
         crop = image[top : top + self.crop, left : left + self.crop]
         crop = crop[:: -1 if overturned else 1, :: -1 if mirrored else 1]
-        return (np.ascontiguousarray(crop)[None],)
+        return Draw({"crops": np.ascontiguousarray(crop)[None]}, bool(mirrored))

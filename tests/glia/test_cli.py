@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from glia.cli import eval_app, train_app
+from glia.cli import train_app
+from glia.evaluation.cli import app as eval_app
 
 
 def test_training_options_reach_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    monkeypatch.setattr("glia.training.run.train", lambda *args: seen.append(args))
+    monkeypatch.setattr("glia.training.run.train", lambda *args, **_: seen.append(args))
     command = ["--out", str(tmp_path / "run"), "--preset", "loda", "--no-glr", "--guidance", "detail", "--steps", "7"]
     result = CliRunner().invoke(train_app, [*command, "--backbone", "test_vit", "--heads", "2", "--resume"])
     assert result.exit_code == 0, result.output
@@ -54,3 +55,29 @@ def test_evaluation_mistakes_are_one_line(tmp_path: Path) -> None:
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     result = CliRunner().invoke(eval_app, [str(tmp_path / "gone.pt"), "--debug"])
     assert result.exit_code == 2 and "Traceback" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["bundled", "--pictures", "1"],
+        ["--pictures", "1", "bundled"],
+        ["--pictures=1", "--debug", "--", "bundled"],
+        ["model", "--pictures", "1", "bundled"],
+    ],
+)
+def test_a_first_word_that_is_no_command_is_a_model(line: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+    monkeypatch.setattr("glia.evaluation.scoring.open_model", lambda name: seen.append(name))
+    monkeypatch.setattr("glia.evaluation.report.evaluate_dataset", lambda *args: seen.append(args[3]))
+    result = CliRunner().invoke(eval_app, line)
+    assert (result.exit_code, seen) == (0, ["bundled", 1]), result.output
+
+
+def test_evaluation_help_names_the_commands_and_says_what_a_model_alone_means() -> None:
+    runner = CliRunner()
+    for line in (["--help"], []):
+        printed = runner.invoke(eval_app, line).output
+        assert "MODEL|COMMAND" in printed and "\n  model " in printed and "names no command" in printed
+    assert "--photos" in runner.invoke(eval_app, ["model", "--help"]).stdout
+    assert "--photos" in runner.invoke(eval_app, ["any.pt", "--help"]).stdout

@@ -110,6 +110,7 @@ def test_a_score_is_the_mean_over_crops() -> None:
         assert torch.allclose(model(several), alone.mean(0), atol=1e-6)
     assert alone.std() > 1e-5
     assert model.view_spec == CropViews()
+    assert tiny(crops=1).view_spec.looks == 1
 
 
 def test_folding_the_normalisation_keeps_the_scores() -> None:
@@ -140,9 +141,8 @@ def test_checkpoints_come_back(tmp_path: Path) -> None:
 
 
 def test_backbone_weights_from_a_folder(tmp_path: Path) -> None:
-    donors = {
-        name: timm.create_model(name, **more) for name, more in (("test_vit", {"img_size": 224}), ("test_resnet", {}))
-    }
+    vit, resnet = timm.create_model("test_vit", img_size=224), timm.create_model("test_resnet")
+    donors = {"test_vit": vit, "test_resnet": resnet}
     for name, donor in donors.items():
         torch.save(donor.state_dict(), tmp_path / f"{name}.pth")
     model = tiny()
@@ -165,6 +165,7 @@ def test_backbone_weights_from_a_folder(tmp_path: Path) -> None:
         ({"blocks": ()}, "blocks must be numbers"),
         ({"frozen_blocks": 7}, "frozen_blocks must be 0 to 6, not 7"),
         ({"dropout": 1.0}, "dropout"),
+        ({"crops": 0}, "crops must be 1 or more"),
         ({"cnn": "no_such"}, "timm has no backbone 'no_such'"),
         ({"cnn": "test_vit"}, "'test_vit' is not a ResNet"),
         ({"cnn": "test_efficientnet"}, "'test_efficientnet' is not a ResNet"),

@@ -18,7 +18,7 @@ from scipy.ndimage import gaussian_filter
 
 from glia.data import Sample
 from glia.data.synthetic import SyntheticDataset, distort, draw_picture
-from glia.data.views import GroupSampler, training_loader
+from glia.data.views import GroupSampler, TrainingViews, training_loader
 from glia.models import create_model, load_checkpoint
 from glia.models.backbone import create_backbone, input_statistics
 from glia.training.backbone import (
@@ -100,9 +100,9 @@ def test_batches_keep_series_together_and_repeat_from_any_step() -> None:
 
 def test_augmentation_depends_on_seed_step_and_group_alone(cache: Path) -> None:
     dataset = SyntheticDataset(2, 0, cache)
-    options = {"batch_size": 12, "steps": 3, "seed": 1}
-    whole = list(training_loader(dataset, FragmentViews(), ["jpeg"], **options))
-    tail = list(training_loader(dataset, FragmentViews(), ["jpeg"], start=2, workers=1, **options))
+    views = TrainingViews(dataset, ["jpeg"], 1, FragmentViews())
+    whole = list(training_loader(views, GroupSampler(dataset.groups, 12, 3, seed=1)))
+    tail = list(training_loader(views, GroupSampler(dataset.groups, 12, 3, seed=1, start=2), workers=2))
     assert all(torch.equal(whole[2][name], tail[0][name]) for name in tail[0])
     assert whole[0]["semantic"].shape == whole[0]["detail"].shape == (12, 224, 224, 3)
 
@@ -111,6 +111,7 @@ def test_samples_of_a_group_are_cut_at_the_same_places(cache: Path) -> None:
     class Repeated:
         """One picture under four indices, in two groups."""
 
+        name = NoiseLevels.name
         scale = NoiseLevels.scale
         groups = [range(2), range(2, 4)]  # noqa: RUF012 (a constant)
         picture = SyntheticDataset(2, 0, cache)[0].image
@@ -121,7 +122,10 @@ def test_samples_of_a_group_are_cut_at_the_same_places(cache: Path) -> None:
         def __getitem__(self, index: int) -> Sample:
             return Sample(self.picture, score=index, reference="")
 
-    (batch,) = training_loader(Repeated(), FragmentViews(), [], batch_size=4, steps=1, seed=0)
+    repeated = Repeated()
+    (batch,) = training_loader(
+        TrainingViews(repeated, [], 0, FragmentViews()), GroupSampler(repeated.groups, 4, 1, seed=0)
+    )
     same, other = (batch["detail"][batch["group"] == group] for group in (0, 1))
     assert torch.equal(same[0], same[1]) and torch.equal(other[0], other[1])
     assert not torch.equal(same[0], other[0])
@@ -131,6 +135,7 @@ def test_samples_of_a_group_are_cut_at_the_same_places(cache: Path) -> None:
 class NoiseLevels:
     """Grey pictures under rising noise: as easy a task as there is."""
 
+    name = "noise"
     scale = ScoreScale(0.0, 5.0, True, "noise")
     groups = [range(start, start + 5) for start in range(0, 20, 5)]  # noqa: RUF012 (a constant)
 
@@ -150,7 +155,11 @@ def test_an_error_in_a_worker_is_the_error_itself(cache: Path) -> None:
 
     for workers in (0, 1):
         with pytest.raises(OutputError, match=r"^sample \d+ cannot be had$"):
-            next(training_loader(Broken(), FragmentViews(), [], batch_size=5, steps=1, seed=0, workers=workers))
+            next(
+                training_loader(
+                    TrainingViews(Broken(), [], 0, FragmentViews()), GroupSampler(Broken.groups, 5, 1, 0), workers
+                )
+            )
 
 
 def test_learns_to_tell_noise_levels_apart(tmp_path: Path) -> None:
@@ -170,7 +179,7 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("glia.training.fit._append", interrupt)
+    monkeypatch.setattr("glia.training.log.Log.append", interrupt)
     with pytest.raises(KeyboardInterrupt):
         train(RUN, tmp_path / "parts", cache, False, quiet())
     assert sorted(p.name for p in (tmp_path / "parts").iterdir()) == ["run.json"]

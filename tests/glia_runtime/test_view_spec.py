@@ -39,9 +39,11 @@ def test_glianet_sees_its_two_views() -> None:
 def test_crops_lie_evenly_from_edge_to_edge(side: int, grid: int) -> None:
     starts = CropViews(grid=grid).starts(side)
     assert len(starts) == grid
-    assert starts[0] == 0
-    assert grid == 1 or starts[-1] == side - 224
-    if grid > 1:
+    if grid == 1:
+        assert starts[0] == (side - 224) // 2
+    else:
+        assert starts[0] == 0
+        assert starts[-1] == side - 224
         assert np.ptp(np.diff(starts)) <= 1
 
 
@@ -55,19 +57,27 @@ def test_crops_are_cut_out_of_the_enlarged_picture(shape: tuple[int, int]) -> No
         top, left = down * (height - 224) // 4, across * (width - 224) // 4
         assert np.array_equal(crop, image[top : top + 224, left : left + 224])
     assert CropViews().looks == 25
+    assert CropViews().quick.looks == 4
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=str)
 def test_training_views_follow_the_generator_alone(spec: ViewSpec) -> None:
     image = noise_image(300, 260)
-    drawn = [spec.draw(image, np.random.default_rng(seed)) for seed in (1, 1, 2)]
+    drawn = [tuple(spec.draw(image, np.random.default_rng(seed)).views.values()) for seed in (1, 1, 2)]
     for view, same, other in zip(*drawn, strict=True):
         assert np.array_equal(view, same)
         assert not np.array_equal(view, other)
         assert view.shape[-3:] == (224, 224, 3)
     # Another picture of this size is cut at the same place and turned the same way.
-    for view, inverse in zip(drawn[0], spec.draw(255 - image, np.random.default_rng(1)), strict=True):
-        assert np.abs(255 - view.astype(int) - inverse).max() <= 1  # bicubic overshoot rounds either way
+    inverse = spec.draw(255 - image, np.random.default_rng(1))
+    assert tuple(inverse.views) == spec.names
+    for view, other in zip(drawn[0], inverse.views.values(), strict=True):
+        assert np.abs(255 - view.astype(int) - other).max() <= 1  # bicubic overshoot rounds either way
+    last = spec.names[-1]
+    alone = spec.draw(image, np.random.default_rng(1), (last,))
+    assert list(alone.views) == [last]
+    assert alone.mirrored == inverse.mirrored
+    assert np.array_equal(alone.views[last], drawn[0][-1])
 
 
 def test_a_training_crop_is_one_of_the_picture_turned_any_of_four_ways() -> None:
@@ -75,7 +85,7 @@ def test_a_training_crop_is_one_of_the_picture_turned_any_of_four_ways() -> None
     image = np.stack([row % 256, column, row // 256], -1).astype(np.uint8)
     seen = set()
     for seed in range(40):
-        (crop,) = CropViews().draw(image, np.random.default_rng(seed))
+        crop = CropViews().draw(image, np.random.default_rng(seed)).views["crops"]
         assert crop.shape == (1, 224, 224, 3)
         numbers = crop[0].astype(int)
         rows, columns = numbers[:, 0, 0] + 256 * numbers[:, 0, 2], numbers[0, :, 1]

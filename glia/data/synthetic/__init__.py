@@ -1,6 +1,6 @@
 """Pictures drawn by rule, damaged in 25 published ways, labelled by published metrics: no files needed."""
 
-from glia.data.synthetic.dataset import SyntheticDataset
+from glia.data.synthetic.dataset import SyntheticDataset, open_synthetic
 from glia.data.synthetic.distortions import (
     COMMON_DISTORTIONS,
     DISTORTIONS,
@@ -19,5 +19,6 @@ __all__ = [
     "SyntheticDataset",
     "distort",
     "draw_picture",
+    "open_synthetic",
     "quality",
 ]

@@ -44,6 +44,10 @@ class SyntheticDataset:
         self._load = lru_cache(maxsize=2)(self._load_series)
 
     @property
+    def name(self) -> str:
+        return "synthetic"
+
+    @property
     def scale(self) -> ScoreScale:
         return LABEL_SCALE
 
@@ -63,7 +67,7 @@ class SyntheticDataset:
         series, step = divmod(index, _STEPS)
         images, scores, levels = self._load(series)
         return Sample(
-            image=images[step],
+            picture=images[step],
             score=scores[step],
             reference=f"synthetic/{self.seed}/{series}",
             distortion=self._distortion(series) if step else "",
@@ -106,3 +110,8 @@ class SyntheticDataset:
         images = [distort(reference, name, level, np.random.default_rng(choices)) for level in levels]
         scores = [100.0, *(quality(reference, image) for image in images[1:])]
         return images, scores, levels
+
+
+def open_synthetic(root: Path | None, *, pictures: int, seed: int = 0) -> SyntheticDataset:
+    """The dataset as `glia.data.open_dataset` opens it, with its cache in `root`."""
+    return SyntheticDataset(pictures, seed, root)

@@ -1,0 +1,79 @@
+"""What a run's folder says of the run a year later: `run.json`."""
+
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import datetime, timezone
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import glia
+from glia.data.samples import Dataset
+from glia.training.distributed import Processes
+from glia_runtime.atomic import atomic_write
+
+RUN_FILE = "run.json"
+
+
+def write_record(out: Path, config: dict[str, Any], split: dict[str, list[str]], processes: Processes) -> None:
+    """Write a run's facts: what it was asked to do, on which pictures, by which software, on which machine.
+
+    Args:
+        out: the run's folder.
+        config: JSON-ready.
+        split: the pictures of "train" and "test", see `picture_names`.
+        processes: the run's.
+    """
+    content = {
+        "config": config,
+        "command": shlex.join(sys.argv),
+        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "commit": _commit(),
+        "machine": {
+            "python": platform.python_version(),
+            "system": platform.platform(),
+            "cpus": os.cpu_count(),
+            "threads": torch.get_num_threads(),
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+            "processes": processes.count,
+        },
+        "versions": dict(sorted((found.name.lower(), found.version) for found in distributions())),
+        "split": split,
+    }
+    with atomic_write(out / RUN_FILE) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + os.linesep)
+
+
+def read_record(out: Path) -> dict[str, Any]:
+    """The content of `run.json`.
+
+    Raises:
+        OSError, ValueError: it is missing, or not JSON.
+    """
+    content: dict[str, Any] = json.loads((out / RUN_FILE).read_text())
+    return content
+
+
+def picture_names(dataset: Dataset, indices: Sequence[int]) -> list[str]:
+    """What names each picture in a split list: its file, or its place in a dataset without files."""
+    return [str(dataset[index].path or f"{dataset.name}[{index}]") for index in indices]
+
+
+def _commit() -> str | None:
+    """The commit of glia's source, with "-dirty" where files differ from it; None where it is no working copy."""
+    git = ["git", "-C", str(Path(glia.__file__).parent)]
+    try:
+        tracked = subprocess.run([*git, "ls-files", "--error-unmatch", "__init__.py"], capture_output=True, check=False)
+        if tracked.returncode:  # an installed copy, perhaps inside a repository of someone else
+            return None
+        described = [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+        return subprocess.run(described, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):  # no git
+        return None
