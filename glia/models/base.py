@@ -78,9 +78,9 @@ class QualityModel(nn.Module, ABC):
         return None
 
     @property
-    def main_view(self) -> View:
-        """The view that `predict_from` takes; only where `prior_view` is not None."""
-        raise NotImplementedError
+    def main_view(self) -> str:
+        """The view that `predict_from` takes; of use where `prior_view` is not None."""
+        return self.view_spec.names[-1]  # no error: torch.jit.trace reads every property
 
     def prior(self, view: Tensor) -> Tensor:
         """What the frozen part makes of `prior_view`, float [B, tokens, width]; only where that is not None.
