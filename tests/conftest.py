@@ -1,10 +1,14 @@
 """The runtime's small artifacts, made once a session."""
 
+import signal
 from pathlib import Path
 
 import pytest
 
 from tests.glia_runtime import artifacts
+
+# A shell starts `make test &` with SIGINT ignored, and children inherit that: tests that interrupt would wait for ever.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from PIL import Image as PillowImage
 
-from glia_runtime.errors import BackendError, GliaError, UsageError
+from glia_runtime.errors import BackendError, GliaError
+from glia_runtime.listing import some_pictures
 from glia_runtime.probe import probe_images
 
 if TYPE_CHECKING:
@@ -28,8 +29,6 @@ Say = Callable[[str], None]
 
 MOST_PHOTOGRAPHS = 64
 """Of a folder, spread evenly over the sorted names; as views they fill 20 MB."""
-
-_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
 
 def seconds(call: Callable[[], object]) -> float:
@@ -131,7 +130,7 @@ def photographs(folder: Path | None, say: Say, most: int = MOST_PHOTOGRAPHS) -> 
         UsageError: no folder, or no picture in it.
     """
     if folder is not None:
-        yield _pictures_in(folder, most, say)
+        yield some_pictures(folder, most, say)
         return
     with tempfile.TemporaryDirectory(prefix="glia-bench-") as temporary:
         paths = []
@@ -139,18 +138,6 @@ def photographs(folder: Path | None, say: Say, most: int = MOST_PHOTOGRAPHS) -> 
             paths.append(Path(temporary) / f"built-in-{index}.jpg")
             PillowImage.fromarray(image).save(paths[-1], quality=90)
         yield paths[:most]
-
-
-def _pictures_in(folder: Path, most: int, say: Say) -> list[Path]:
-    if not folder.is_dir():
-        raise UsageError(f"{folder}: not a folder; give --images a folder of photographs")
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
-    if not found:
-        raise UsageError(f"{folder}: holds no picture (JPEG, PNG, ...); give --images a folder of photographs")
-    if len(found) > most:
-        say(f"{folder}: measuring on {most} of its {len(found)} pictures, spread evenly over their names")
-        found = [found[index * len(found) // most] for index in range(most)]
-    return found
 
 
 @contextmanager

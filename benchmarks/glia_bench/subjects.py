@@ -169,7 +169,7 @@ def open_subject(spec: Spec) -> Subject:
     else:
         manifest = read_manifest(path)
         verify_artifact(path, manifest)
-        backend, _ = open_backend(
+        backend, *_ = open_backend(
             path, manifest, spec.device, spec.backend, prove=lambda loaded: Scorer(loaded).self_test()
         )
     title = backend.name

@@ -99,10 +99,10 @@ def sample_in_graph(images: Tensor, sizes: Tensor, spec: ViewSpec, *, as_node: b
 def gather_crops(images: Tensor, sizes: Tensor, spec: CropViews) -> Tensor:
     """`CropViews.sample` of a padded batch, standard operators only: float32 [B, grid ** 2, crop, crop, 3]."""
     batch, height, width, _ = images.shape
-    steps, intervals = spec.steps
+    first, parts = spec.placement
+    place = torch.arange(first, first + spec.grid, device=sizes.device)
     within = torch.arange(spec.crop, device=sizes.device)
-    room = (sizes - spec.crop)[:, :, None]
-    starts = torch.div(room * torch.tensor(steps, device=sizes.device), intervals, rounding_mode="floor")
+    starts = torch.div((sizes - spec.crop)[:, :, None] * place, parts, rounding_mode="floor")
     source = starts[:, :, :, None] + within  # [B, 2, grid, crop]
     picture = torch.arange(batch, device=sizes.device) * height
     rows = (picture[:, None, None] + source[:, 0])[:, :, None, :, None]

@@ -13,6 +13,7 @@ from glia_runtime.decode import decode
 from glia_runtime.errors import ArtifactError, ImageError, UsageError
 from glia_runtime.fragments import Image
 from glia_runtime.inputs import check_limits
+from glia_runtime.listing import some_pictures
 from glia_runtime.manifest import Limits, ParityRow, Precision
 from glia_runtime.probe import probe_images
 from glia_runtime.view_spec import Views, ViewSpec
@@ -71,7 +72,6 @@ shows on a few.
 
 _PICTURES, _SEED = 27, 20_240
 _BATCH = 8
-_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def built_in_pictures(spec: ViewSpec) -> ParitySet:
 
 
 def pictures_in(folder: Path, spec: ViewSpec, limits: Limits, say: Say) -> ParitySet:
-    """Pictures in `folder` (not in folders below it), `MOST_PICTURES` at most, spread evenly over the sorted names.
+    """Pictures in `folder` and the folders in it, `MOST_PICTURES` at most, spread evenly over the sorted names.
 
     Args:
         folder: what else lies there is passed over.
@@ -131,15 +131,7 @@ def pictures_in(folder: Path, spec: ViewSpec, limits: Limits, say: Say) -> Parit
     Raises:
         UsageError: no folder, or no readable picture in it.
     """
-    if not folder.is_dir():
-        raise UsageError(f"{folder}: not a folder; give --images a folder of pictures")
-    try:
-        paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in _SUFFIXES)
-    except OSError as error:
-        raise UsageError(f"{folder}: cannot be read ({error.strerror}); check its permissions") from error
-    if (found := len(paths)) > MOST_PICTURES:
-        paths = [paths[index * found // MOST_PICTURES] for index in range(MOST_PICTURES)]
-        say(f"{folder}: comparing on {MOST_PICTURES} of its {found} pictures, spread evenly over their names")
+    paths = some_pictures(folder, MOST_PICTURES, say)
     views: dict[Path, Views] = {}
     skipped: list[ImageError] = []
     for path in paths:

@@ -1,6 +1,7 @@
 """Datasets by name. A reader registers here in one line; callers stay as they are."""
 
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,16 @@ from glia_runtime.errors import UsageError
 
 # Module and function, imported when asked for: the synthetic dataset alone brings torch and scikit-image.
 _READERS: dict[str, tuple[str, str]] = {
+    "live": ("glia.data.readers.live", "open_live"),
+    "csiq": ("glia.data.readers.csiq", "open_csiq"),
+    "tid2013": ("glia.data.readers.tid2013", "open_tid2013"),
+    "kadid": ("glia.data.readers.kadid", "open_kadid"),
+    "livec": ("glia.data.readers.livec", "open_livec"),
+    "koniq": ("glia.data.readers.koniq", "open_koniq"),
+    "spaq": ("glia.data.readers.spaq", "open_spaq"),
+    "flive": ("glia.data.readers.flive", "open_flive"),
     "csv": ("glia.data.readers.csv", "open_csv"),
+    "hf": ("glia.data.readers.huggingface", "open_huggingface"),
     "synthetic": ("glia.data.synthetic", "open_synthetic"),
 }
 _NEEDS_NO_FILES = ("synthetic",)
@@ -30,7 +40,7 @@ def open_dataset(name: str, root: str | Path | None = None, **options: Any) -> D
         **options: the reader's own; for "synthetic" `pictures` and `seed`.
 
     Raises:
-        UsageError: an unknown name, or no root where files are needed.
+        UsageError: an unknown name or option, or no root where files are needed.
         DatasetError: files that are missing or not as the dataset's authors ship them.
     """
     if name not in _READERS:
@@ -38,5 +48,10 @@ def open_dataset(name: str, root: str | Path | None = None, **options: Any) -> D
     if root is None and name not in _NEEDS_NO_FILES:
         raise UsageError(f"dataset {name!r} needs to know where its files lie; name them as root (--root)")
     module, function = _READERS[name]
-    dataset: Dataset = getattr(import_module(module), function)(None if root is None else Path(root), **options)
+    reader = getattr(import_module(module), function)
+    known = list(signature(reader).parameters)[1:]
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise UsageError(f"dataset {name!r} has no option {', '.join(unknown)}; known: {', '.join(known) or 'none'}")
+    dataset: Dataset = reader(None if root is None else Path(root), **options)
     return dataset

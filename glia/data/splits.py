@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from glia.data.samples import ListedDataset
+from glia.data.samples import Dataset, ListedDataset
 from glia_runtime.errors import UsageError
 
 
@@ -65,15 +65,16 @@ def _split(references: Sequence[str], chosen: frozenset[str]) -> Split:
     return Split(tuple(indices(True)), tuple(indices(False)))
 
 
-def official_split(dataset: ListedDataset) -> Split:
+def official_split(dataset: Dataset) -> Split:
     """The division that the dataset's authors publish: training and test; what they keep for validation is in neither.
 
     Raises:
         UsageError: the dataset has none, or the file that holds it is missing.
     """
-    if not {"training", "test"} <= dataset.sets.keys():
+    sets = dataset.sets if isinstance(dataset, ListedDataset) else {}
+    if not {"training", "test"} <= sets.keys():
         raise UsageError(
             f"{dataset.name}: no official split; koniq has one where koniq10k_distributions_sets.csv, from "
             "https://github.com/subpic/koniq (metadata/), lies beside its scores"
         )
-    return Split(tuple(dataset.sets["training"]), tuple(dataset.sets["test"]))
+    return Split(tuple(sets["training"]), tuple(sets["test"]))

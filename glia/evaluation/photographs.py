@@ -71,21 +71,6 @@ def distort_photograph(path: Path, name: str) -> DistortedSeries:
     return DistortedSeries(pictures, np.array([quality(original, picture) for picture in pictures]))
 
 
-def choose_photographs(folder: Path, count: int) -> list[Path]:
-    """`count` pictures spread evenly over the sorted contents of a folder and the folders in it.
-
-    Raises:
-        UsageError: the folder is missing or holds no pictures.
-    """
-    if not folder.is_dir():
-        raise UsageError(f"{folder}: no such folder; give one that holds photographs")
-    suffixes = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"}
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
-    if not found:
-        raise UsageError(f"{folder}: holds no pictures (looked for {', '.join(sorted(suffixes))})")
-    return [found[int(i)] for i in np.linspace(0, len(found) - 1, min(count, len(found))).round()]
-
-
 def rank_photographs(
     score: Score,
     paths: Sequence[Path],

@@ -10,8 +10,9 @@ from rich.table import Table
 from glia.data import open_dataset
 from glia.data.synthetic import COMMON_DISTORTIONS, KADID_DISTORTIONS
 from glia.evaluation.metrics import krcc, plcc, rmse, srcc
-from glia.evaluation.photographs import PhotographReport, choose_photographs, rank_photographs
+from glia.evaluation.photographs import PhotographReport, rank_photographs
 from glia.evaluation.scoring import OpenedModel
+from glia_runtime.listing import some_pictures
 
 # Not the seeds of training (0) and validation (1).
 _EVALUATION_SEED = 2
@@ -40,7 +41,7 @@ def evaluate_photographs(
     model: OpenedModel, folder: Path, count: int, processes: int, out: Console, progress: Console
 ) -> PhotographReport:
     """Print, and return, how a model ranks the damaged photographs of a folder."""
-    paths = choose_photographs(folder, count)
+    paths = some_pictures(folder, count, lambda line: progress.print(line, highlight=False, soft_wrap=True))
     steps = iter(track(range(len(paths)), "distorting and scoring", console=progress, disable=not progress.is_terminal))
     report = rank_photographs(
         model.score,

@@ -40,6 +40,7 @@ class FitConfig:
         weight_decay: AdamW's, on matrices only.
         beta2: AdamW's.
         warm_up: share of the steps in which the learning rate rises.
+        turn: steps after which the cosine has reached zero and rises again; 0 for all of them.
         clip: largest norm of the gradient; 0 for any.
         loss: a name of `glia.training.losses.LOSSES`.
         select: what is kept as the result: the "last" step, or the "best" evaluation by SRCC.
@@ -58,6 +59,7 @@ class FitConfig:
     weight_decay: float = 1e-2
     beta2: float = 0.98
     warm_up: float = 0.05
+    turn: int = 0
     clip: float = 1.0
     loss: str = "quality"
     select: str = "best"
@@ -149,14 +151,14 @@ def fit(
     log = Log(out, console, start, tensorboard) if processes.first else None
     losses: list[float] = []  # since the last evaluation, as are the predictions and labels
     seen: list[tuple[Tensor, Tensor]] = []
-    samples, began = 0, time.monotonic()
+    samples, began, resumed = 0, time.monotonic(), time.monotonic()
     with progress(console, steps, start) as advance:
         for step, batch in enumerate(loader, start):
             # Dropout: the same after a resume, another one in each process.
             torch.manual_seed((config.seed * 1_000_003 + step) * processes.count + processes.rank)
             module.train()
             for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate * _schedule(step, steps, config.warm_up)
+                group["lr"] = config.learning_rate * _schedule(step, steps, config)
             with autocast:
                 moved = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
                 outcome = task.loss(moved, step, processes.gather)
@@ -176,17 +178,17 @@ def fit(
             advance(f"loss {np.mean(losses[-50:]):.3f}  SRCC {state.last.get('srcc', math.nan):.3f}")
             done = step + 1
             if done % evaluate_every == 0 or done == steps:
+                rate = samples / (time.monotonic() - resumed)  # of the steps alone
                 task.calibrate(*(torch.cat(column) for column in zip(*seen, strict=True)))
                 with autocast:
                     figures = validated.evaluate(task, processes)
-                seconds = time.monotonic() - began
                 row = {
                     "step": done,
                     "epoch": done / per_epoch,
                     "loss": float(np.mean(losses)),
                     **figures,
-                    "samples_per_second": samples / seconds,
-                    "seconds": seconds,
+                    "samples_per_second": rate,
+                    "seconds": (seconds := time.monotonic() - began),
                 }
                 losses.clear()
                 seen.clear()
@@ -199,6 +201,7 @@ def fit(
                     training = {**facts, "fit": asdict(config), "step": done, **figures}
                     _save(task, out, training, keep_best=config.select == "best", better=better)
                     state.store(out / RESUME_FILE)
+                samples, resumed = 0, time.monotonic()
     if log is not None:
         log.close()
     processes.wait()  # rank 0 may still be writing what the others' caller wants to read
@@ -223,9 +226,9 @@ def _parameter_groups(trainable: list[torch.nn.Parameter], weight_decay: float) 
     ]
 
 
-def _schedule(step: int, steps: int, warm_up: float) -> float:
-    rising = max(1, round(warm_up * steps))
-    return min(1.0, (step + 1) / rising) * 0.5 * (1 + math.cos(math.pi * step / steps))
+def _schedule(step: int, steps: int, config: FitConfig) -> float:
+    rising = max(1, round(config.warm_up * steps))
+    return min(1.0, (step + 1) / rising) * 0.5 * (1 + math.cos(math.pi * step / (config.turn or steps)))
 
 
 def _not_finite(outcome: Outcome, train: Dataset, step: int, out: Path) -> str:

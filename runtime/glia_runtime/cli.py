@@ -163,7 +163,7 @@ def infer(
             written_as = _pick_format(format_, output).value
             with _open_report(report) as page, open_output(output, written_as, selection, resume) as target:
                 scorer = _open(model, device, backend, self_test, debug)
-                target.begin(scorer.manifest, scorer.choice.split(": ")[0])
+                target.begin(scorer.manifest, scorer.title)
                 _score(scorer, images, recursive, batch_size, target, page, maps, failures)
         elif self_test:
             _open(model, device, backend, self_test, debug)

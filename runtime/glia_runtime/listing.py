@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 from glia_runtime.errors import UsageError
 
@@ -59,6 +59,28 @@ def find_pictures(arguments: Iterable[str], recursive: bool, complain: Complain)
                 yield argument
         else:
             yield from _pictures_of(argument, recursive, complain)
+
+
+def some_pictures(folder: Path, most: int, complain: Complain) -> list[Path]:
+    """`most` of the pictures in a folder and the folders in it, spread evenly from the first name to the last.
+
+    Args:
+        folder: what else lies there is passed over, as by `find_pictures`.
+        most: at least 1.
+        complain: told on one line that not all are taken, and of folders that cannot be listed.
+
+    Raises:
+        UsageError: no such folder, or no picture in it.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: not a folder; name one that holds pictures")
+    found = [path for path in _walk(str(folder), True, complain) if os.path.splitext(path)[1].lower() in SUFFIXES]
+    if not found:
+        raise UsageError(f"{folder}: holds no picture (JPEG, PNG, ...); name a folder with some")
+    if len(found) > most:
+        complain(f"{folder}: taking {most} of its {len(found)} pictures, spread evenly over their names")
+        found = [found[round(index * (len(found) - 1) / max(most - 1, 1))] for index in range(most)]
+    return [Path(path) for path in found]
 
 
 def _lines_of_stdin() -> Iterator[str]:

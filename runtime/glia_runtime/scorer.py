@@ -36,13 +36,15 @@ class Scorer:
     Scores are on the manifest's `score_scale`. Not for use by several threads at once.
     """
 
-    def __init__(self, backend: Backend, *, choice: str = "") -> None:
+    def __init__(self, backend: Backend, *, title: str = "", why: str = "") -> None:
         """Wrap a loaded backend; use `Scorer.open` for a file."""
         self._backend = backend
         self.manifest: Manifest = backend.manifest
         self.artifact: Path = backend.artifact
-        self.choice = choice
-        """Which backend and device were picked, and why."""
+        self.title = title
+        """Which backend and device were picked: "openvino:bf16 on cpu", for instance."""
+        self.why = why
+        """Why these were."""
 
     @classmethod
     def open(cls, artifact: PathLike | None = None, device: str = "auto", backend: str = "auto") -> Scorer:
@@ -71,8 +73,13 @@ class Scorer:
             )
         manifest = read_manifest(path)
         verify_artifact(path, manifest)
-        loaded, choice = open_backend(path, manifest, device, backend, prove=lambda unproven: cls(unproven)._prove())
-        return cls(loaded, choice=choice)
+        loaded, way, why = open_backend(path, manifest, device, backend, prove=lambda unproven: cls(unproven)._prove())
+        return cls(loaded, title=way.title, why=why)
+
+    @property
+    def choice(self) -> str:
+        """Which backend and device were picked, and why: one line for whoever watches."""
+        return f"{self.title}: {self.why}"
 
     def score(self, images: Iterable[Image | bytes]) -> npt.NDArray[np.float32]:
         """Score pictures, uint8 RGB arrays [H, W, 3] of any sizes or the bytes of files: float32 [B], in order.

@@ -154,18 +154,18 @@ class CropViews(ViewSpec):
         return {"crop_views": self}
 
     @property
-    def steps(self) -> tuple[tuple[int, ...], int]:
-        """Where the crops begin, in parts of what a side has more than `crop`: numerators, and their denominator."""
-        return (tuple(range(self.grid)), self.grid - 1) if self.grid > 1 else ((1,), 2)
+    def placement(self) -> tuple[int, int]:
+        """(first, parts): crop i begins after ``first + i`` of as many parts of what a side has more than `crop`."""
+        return (0, self.grid - 1) if self.grid > 1 else (1, 2)
 
     def starts(self, side: int) -> npt.NDArray[np.int64]:
         """First pixels of the crops along a side of `side` pixels, at least `crop`: int64 [grid], ascending.
 
-        ``floor(i * (side - crop) / (grid - 1))``: the first crop begins at one edge and the last ends at the other. One
-        alone lies in the middle.
+        ``floor((first + i) * (side - crop) / parts)``: from one edge to the other, both included.
+        One alone lies in the middle.
         """
-        steps, intervals = self.steps
-        return np.array(steps, dtype=np.int64) * (side - self.crop) // intervals
+        first, parts = self.placement
+        return np.arange(first, first + self.grid, dtype=np.int64) * (side - self.crop) // parts
 
     def sample(self, image: Image | PillowImage.Image, *, draft: bool = False) -> Views:
         picture = enlarged(as_picture(image))

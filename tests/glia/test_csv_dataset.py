@@ -11,7 +11,7 @@ from glia.data import make_splits, open_dataset
 from glia_runtime.errors import DatasetError, GliaError, ImageError, UsageError
 from glia_runtime.manifest import ScoreScale
 
-from .datasets import PICTURE
+from .dataset_trees import PICTURE
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from glia.data.synthetic import SyntheticDataset
 from glia_runtime.errors import UsageError
 from glia_runtime.manifest import ScoreScale
 
-from .datasets import PICTURE
+from .dataset_trees import PICTURE
 
 
 def dataset(references: Sequence[str]) -> ListedDataset:

@@ -149,7 +149,13 @@ def test_a_damaged_cache_is_rendered_again(tmp_path: Path) -> None:
 
 
 def test_datasets_by_name() -> None:
-    assert "synthetic" in list_datasets()
+    files = {"csiq", "csv", "flive", "hf", "kadid", "koniq", "live", "livec", "spaq", "tid2013"}
+    assert set(list_datasets()) >= files | {"synthetic"}
     assert len(open_dataset("synthetic", pictures=2, seed=0)) == 12
+    assert len(open_dataset("synthetic")) == 2 * 6 * len(DISTORTIONS)
+    with pytest.raises(UsageError, match=r"'synthetic' has no option picture; known: pictures, seed"):
+        open_dataset("synthetic", picture=2)
+    with pytest.raises(UsageError, match=r"'live' has no option pictures; known: none"):
+        open_dataset("live", "anywhere", pictures=2)
     with pytest.raises(UsageError, match=r"known: .*synthetic"):
         open_dataset("sinthetic")

@@ -2,11 +2,6 @@
 
 import io
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -356,25 +351,3 @@ def test_patch_statistics_are_their_definitions() -> None:
     )
     small = patch_statistics(torch.from_numpy(patch[:8, :8]))
     assert torch.isfinite(small).all()
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs POSIX signals")
-def test_command_survives_kill_and_resumes(cache: Path, tmp_path: Path) -> None:
-    out = tmp_path / "run"
-    command = [
-        *(sys.executable, "-m", "glia.cli", "--out", str(out), "--backbone", "test_vit"),
-        *("--latent-dim", "16", "--heads", "2", "--pictures", "2", "--validation-pictures", "1"),
-        *("--cache", str(cache), "--steps", "6", "--batch-size", "10", "--evaluate-every", "2"),
-    ]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 300
-    while not (out / "resume.pt").exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.kill()
-    process.communicate()
-    assert (out / "resume.pt").exists()
-    done = subprocess.run([*command, "--resume"], env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    assert "random weights" in done.stderr
-    load_checkpoint(out / "model.pt")

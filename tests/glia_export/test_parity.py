@@ -126,7 +126,7 @@ def test_a_folder_of_pictures(pictures: Path) -> None:
 
 def test_a_folder_without_a_readable_picture(pictures: Path, tmp_path: Path) -> None:
     said: list[str] = []
-    for folder, reason in ((tmp_path, "no readable picture"), (tmp_path / "none", "not a folder")):
+    for folder, reason in ((tmp_path, "holds no picture"), (tmp_path / "none", "not a folder")):
         with pytest.raises(UsageError, match=reason):
             pictures_in(folder, FragmentViews(), Limits(), said.append)
     assert said == []
@@ -147,8 +147,9 @@ def test_a_large_folder_is_sampled_evenly(pictures: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(glia_export.parity, "MOST_PICTURES", 3)
     said: list[str] = []
     found = pictures_in(pictures, FragmentViews(), Limits(), said.append)
-    assert found.sources == tuple(pictures / name for name in ("0.png", "2.png", "4.png"))
-    assert said == [f"{pictures}: comparing on 3 of its 7 pictures, spread evenly over their names"]
+    assert found.sources == tuple(pictures / name for name in ("0.png", "3.png"))
+    assert said[0] == f"{pictures}: taking 3 of its 7 pictures, spread evenly over their names"
+    assert len(said) == 2 and "skipped 1 of 3" in said[1]  # the last is broken.png
 
 
 def test_one_whole_picture_at_a_time_is_in_memory(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image as PillowImage
 
 from glia_runtime.decode import _FORMATS
-from glia_runtime.listing import SUFFIXES, find_pictures
+from glia_runtime.errors import UsageError
+from glia_runtime.listing import SUFFIXES, find_pictures, some_pictures
 
 
 def find(*arguments: str | Path, recursive: bool = False) -> tuple[list[str], list[str]]:
@@ -134,6 +135,26 @@ def test_patterns_where_the_user_stands(tree: Path, monkeypatch: pytest.MonkeyPa
     assert find("**/*.gif") == (["B.gif"], [])
     assert find("*.gif") == (["B.gif"], [])
     assert find("b/**/*.PNG") == (["b/c/1.PNG"], [])
+
+
+def test_some_of_a_folder_spread_evenly(tmp_path: Path) -> None:
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    names = [tmp_path / "b.jpg", *(inner / f"{index}.PNG" for index in range(8))]
+    for name in (*names, tmp_path / "notes.txt"):
+        name.touch()
+    said: list[str] = []
+    assert some_pictures(tmp_path, 9, said.append) == names
+    assert said == []
+    assert some_pictures(tmp_path, 3, said.append) == [names[0], names[4], names[8]]
+    assert said == [f"{tmp_path}: taking 3 of its 9 pictures, spread evenly over their names"]
+    assert some_pictures(tmp_path, 1, said.append) == names[:1]
+    for folder, reason in ((tmp_path / "gone", "not a folder"), (tmp_path / "notes.txt", "not a folder")):
+        with pytest.raises(UsageError, match=reason):
+            some_pictures(folder, 1, said.append)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="holds no picture"):
+        some_pictures(tmp_path / "empty", 1, said.append)
 
 
 def test_the_endings_are_those_of_the_formats_that_are_read() -> None:

@@ -202,9 +202,9 @@ def test_cuda_scores_as_the_cpu_does(kind: InputKind, tmp_path: Path, pictures: 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
 def test_threads(copy: tuple[Path, Manifest], backend: str) -> None:
     path, manifest = copy
-    loaded, _ = open_backend(path, manifest, "cpu", backend, threads=1)
+    loaded, *_ = open_backend(path, manifest, "cpu", backend, threads=1)
     assert loaded.threads == 1
-    default, _ = open_backend(path, manifest, "cpu", backend)
+    default, *_ = open_backend(path, manifest, "cpu", backend)
     assert default.threads == usable_cpus()
 
 

@@ -125,7 +125,7 @@ def test_batch_limit_of_the_manifest(tmp_path: Path) -> None:
 def test_the_backend_splits_an_oversized_batch(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     manifest = artifacts.rewrite(path, artifacts.save_views(path), limits=Limits(max_batch=2))
-    backend, _ = open_backend(path, manifest)
+    backend, *_ = open_backend(path, manifest)
     views = np.stack([noise_image(224, 224) // (1 + index) for index in range(5)])
     scores = backend.run({"semantic": views, "detail": views})
     assert_close(scores, views.mean(axis=(1, 2, 3)) / 255)

@@ -1,15 +1,12 @@
 """A user's own pictures and ratings: a CSV file with a header."""
 
 import csv
-import math
 from collections.abc import Iterator
 from pathlib import Path
 
+from glia.data.readers.ratings import finite, rating_scale, refuse
 from glia.data.samples import ListedDataset, Sample
 from glia_runtime.errors import DatasetError
-from glia_runtime.manifest import ScoreScale
-
-_SHOWN = 3  # bad rows in one message
 
 
 def open_csv(
@@ -28,20 +25,14 @@ def open_csv(
         DatasetError: no such file, no such columns, no rows, bad rows (named by line) or pictures that are missing.
     """
     rows = list(_rows(root))
-    if not rows:
-        raise DatasetError(f"{root}: holds no rows; each picture needs one")
-    scores = [sample.score for _, sample in rows]
-    low = min(scores) if minimum is None else minimum
-    high = max(scores) if maximum is None else maximum
-    if not low < high:
-        raise DatasetError(f"{root}: scores from {low:g} to {high:g} say nothing; at least two must differ")
-    bad = [f"line {line}: score {s.score:g}" for line, s in rows if not low <= s.score <= high]
-    _refuse(root, bad, f"outside {low:g} to {high:g}")
-    _refuse(root, [f"line {line}: {s.path}" for line, s in rows if s.path and not s.path.is_file()], "no such file")
-    return ListedDataset(root.stem, ScoreScale(low, high, higher_is_better, root.stem), [sample for _, sample in rows])
+    samples = [sample for _, sample in rows]
+    scores = [sample.score for sample in samples]
+    scale = rating_scale(root, scores, [line for line, _ in rows], higher_is_better, minimum, maximum)
+    refuse(root, [f"{line}: {s.path}" for line, s in rows if s.path and not s.path.is_file()], "no such file")
+    return ListedDataset(scale.dataset, scale, samples)
 
 
-def _rows(root: Path) -> Iterator[tuple[int, Sample]]:
+def _rows(root: Path) -> Iterator[tuple[str, Sample]]:
     bad = []
     try:
         with root.open(newline="", encoding="utf-8-sig") as file:
@@ -53,27 +44,14 @@ def _rows(root: Path) -> Iterator[tuple[int, Sample]]:
                     "its first line must be: path,score or path,score,reference"
                 )
             for row in reader:
+                line = f"line {reader.line_num}"
                 path, reference = (row["path"] or "").strip(), (row.get("reference") or "").strip()
-                score = _number(row["score"])
+                score = finite(row["score"])
                 if path and score is not None:
-                    yield reader.line_num, Sample(root.parent / path, score, reference or Path(path).as_posix())
+                    yield line, Sample(root.parent / path, score, reference or Path(path).as_posix())
                 else:
-                    bad.append(f"line {reader.line_num}: " + (f"score {row['score']!r}" if path else "no path"))
+                    bad.append(f"{line}: " + (f"score {row['score']!r}" if path else "no path"))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise DatasetError(f"{root}: cannot be read as CSV ({reason}); name a text file in UTF-8") from error
-    _refuse(root, bad, "a row needs a path and a finite number")
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        number = float(text or "")
-    except ValueError:
-        return None
-    return number if math.isfinite(number) else None
-
-
-def _refuse(root: Path, bad: list[str], reason: str) -> None:
-    if bad:
-        more = f" and {len(bad) - _SHOWN} more" if len(bad) > _SHOWN else ""
-        raise DatasetError(f"{root}: {'; '.join(bad[:_SHOWN])}{more} ({reason}); mend or remove the rows")
+    refuse(root, bad, "a row needs a path and a finite number")

@@ -112,6 +112,6 @@ class SyntheticDataset:
         return images, scores, levels
 
 
-def open_synthetic(root: Path | None, *, pictures: int, seed: int = 0) -> SyntheticDataset:
-    """The dataset as `glia.data.open_dataset` opens it, with its cache in `root`."""
+def open_synthetic(root: Path | None, *, pictures: int = 2 * len(_NAMES), seed: int = 0) -> SyntheticDataset:
+    """The dataset as `glia.data.open_dataset` opens it, with its cache in `root`: every type twice, unless told."""
     return SyntheticDataset(pictures, seed, root)

@@ -169,8 +169,8 @@ def open_backend(
     *,
     threads: int | None = None,
     prove: Callable[[Backend], object] = lambda backend: None,
-) -> tuple[Backend, str]:
-    """Load `artifact` in the fastest way that can run here and is proven; also return which, and why that one.
+) -> tuple[Backend, Choice, str]:
+    """Load `artifact` in the fastest way that can run here and is proven; also return that way, and why that one.
 
     Proven is what has a parity row that passes, or else what `prove` raises nothing about: the probe on this machine.
     A way whose row fails is taken only when `backend` names it, and one on the CPU without a row after those with. On a
@@ -210,7 +210,7 @@ def open_backend(
             note = f"; not {way.title}: {str(error).removeprefix(f'{artifact}: ')}"
             continue
         why = "the fastest here whose parity row passes" if row else "no parity row, but the self-test passes"
-        return loaded, f"{way.title}: {why if backend == 'auto' or row is None else 'as named'}{note}"
+        return loaded, way, f"{why if backend == 'auto' or row is None else 'as named'}{note}"
     # What is wrong with the file says most, and what is missing for the CPU, the last resort, more than for a GPU.
     raise next((error for error in refusals if isinstance(error, ArtifactError)), refusals[-1])
 
