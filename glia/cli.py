@@ -124,7 +124,8 @@ def train(
     backbone_weights: Annotated[
         Path | None,
         typer.Option(
-            help="Local weights of the backbone. Default: timm's hub, and random ones where it is out of reach."
+            help="Local weights of the backbone, or a folder with a file for each. Default: timm's hub, and random "
+            "ones where it is out of reach."
         ),
     ] = None,
     pretrain_backbone: Annotated[

@@ -21,7 +21,7 @@ from glia_runtime.errors import UsageError
 from glia_runtime.fragments import Image
 from glia_runtime.manifest import Limits
 from glia_runtime.probe import probe_images
-from glia_runtime.view_spec import FragmentViews
+from glia_runtime.view_spec import CropViews, FragmentViews
 from glia_runtime.views import sample_views
 from tests.glia_export.conftest import spread_model
 
@@ -102,6 +102,9 @@ def test_built_in_pictures() -> None:
     made, again = built_in_pictures(FragmentViews()), built_in_pictures(FragmentViews())
     images = list(made.images())
     assert len(images) == len(made.views) == 32
+    crops = built_in_pictures(CropViews(2))
+    assert [view[0].shape for view in crops.views] == [(4, 224, 224, 3)] * 11
+    assert all(np.array_equal(a, b) for a, b in zip(images, crops.images(), strict=False))
     assert all(np.array_equal(a, b) for a, b in zip(images, again.images(), strict=True))
     for picture, probe in zip(images, probe_images(), strict=False):
         assert np.array_equal(picture, probe)
