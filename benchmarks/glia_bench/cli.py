@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from glia_bench.comparisons_cli import compare, parity, peers
+from glia_bench.comparisons_cli import compare, parity, peers, training
 from glia_bench.options import (
     Backends,
     Csv,
@@ -295,6 +295,7 @@ def cold_start(
 app.command(cls=Command)(parity)
 app.command(cls=Command)(peers)
 app.command(cls=Command)(compare)
+app.command(cls=Command)(training)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The commands of glia-bench that set one thing against another: parity, compare and peers."""
+"""The commands of glia-bench that set one thing against another: parity, compare, peers and training."""
 
 from pathlib import Path
 from typing import Annotated
@@ -179,3 +179,64 @@ def peers(
                 if left_out := [known.name for known in PEERS if with_peers and known not in chosen]:
                     recorder.note(f"left out: {', '.join(left_out)}")
                 measure_peers(recorder, specs, chosen, paths, effort, pretrained=not quick, step=step)
+
+
+def training(
+    root: Annotated[
+        Path | None, typer.Option(help="Rated pictures: a CSV file, see glia-train. Default: drawn ones.")
+    ] = None,
+    backbone: Annotated[str, typer.Option(help="A plain timm ViT.")] = "vit_base_patch16_224",
+    backbone_weights: Annotated[
+        Path | None, typer.Option(help="As in glia-train; without any, and out of the hub's reach, they are random.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=2, help="Samples a step.")] = 128,
+    precision: Annotated[str, typer.Option(help="Of the faster loops: bf16, or fp16 on a GPU.")] = "bf16",
+    compiled: Annotated[bool, typer.Option("--compile", help="Measure torch.compile, too.")] = False,
+    workers: Annotated[int, typer.Option(min=0, help="Processes that prepare batches.")] = 0,
+    quick: Quick = False,
+    output: Output = None,
+    csv: Csv = None,
+    html: Html = None,
+    debug: Debug = False,
+) -> None:
+    """The plain training loop against autocast, cached tokens, cached pictures, and all of them.
+
+    Samples a second of the steps, seconds of the whole run (caches filled in it), peak memory, and the SRCC of what was
+    learnt: of the plain loop and of all together from three seeds, so that their difference can be set against noise.
+
+    \b
+    glia-bench training --backbone vit_tiny_patch16_224 --batch-size 16
+    glia-bench training --root my.csv --workers 8 --compile -o training.json
+    """  # noqa: D301 (click takes a real backspace for: do not rewrap)
+    with measuring(debug, ("torch", "torch"), ("timm", "timm")):
+        from glia_bench.measure import progress
+        from glia_bench.training import FULL, QUICK, loops, measure_training, rated_pictures
+
+        effort = QUICK if quick else FULL
+        chosen = loops(precision, compiled)
+        chosen = [chosen[0], chosen[-1]] if quick else chosen
+        settings = {
+            "root": root.name if root else f"{effort.series} drawn series",
+            "backbone": backbone,
+            "batch_size": batch_size,
+            "precision": precision,
+            "compile": compiled,
+            "workers": workers,
+            "quick": quick,
+        }
+        with (
+            rated_pictures(root, effort.series) as rated,
+            recorded("training", settings, output, csv, html) as recorder,
+            progress(len(chosen) + 2 * (effort.seeds - 1)) as step,
+        ):
+            measure_training(
+                recorder,
+                chosen,
+                rated,
+                backbone=backbone,
+                backbone_weights=str(backbone_weights or ""),
+                batch_size=batch_size,
+                workers=workers,
+                effort=effort,
+                step=step,
+            )
