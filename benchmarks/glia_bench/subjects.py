@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from glia.evaluation.scoring import EagerBackend, is_checkpoint
 from glia_bench.options import ALL_BACKENDS, BUNDLED
 from glia_runtime.backends import choices, open_backend
 from glia_runtime.backends.base import Backend
@@ -20,10 +21,8 @@ from glia_runtime.decode import decode
 from glia_runtime.errors import GliaError, UsageError
 from glia_runtime.fragments import Image
 from glia_runtime.inputs import Inputs, Prepared, collate, prepare
-from glia_runtime.manifest import Manifest, Precision, Probe, manifest_path, read_manifest, sha256_file, verify_artifact
+from glia_runtime.manifest import Manifest, Precision, read_manifest, verify_artifact
 from glia_runtime.scorer import BUNDLED_MODEL, Scorer
-
-_CHECKPOINTS = (".pt", ".safetensors")
 
 ARITHMETIC: dict[Precision, str] = {
     "fp32": "fp32",
@@ -33,28 +32,6 @@ ARITHMETIC: dict[Precision, str] = {
     "int8": "int8",
 }
 """What a precision computes in, which is what a matrix peak has to be measured in."""
-
-
-class EagerBackend(Backend):
-    """A checkpoint in eager PyTorch fp32, as whoever trains it runs it."""
-
-    name = "pytorch"
-
-    def _load(self) -> None:
-        import torch
-
-        from glia.models import load_checkpoint
-
-        torch.set_num_threads(self.threads)
-        self._model: Any = load_checkpoint(self.artifact).to(self.device)
-
-    def _run(self, inputs: Inputs) -> npt.NDArray[Any]:
-        import torch
-
-        with torch.inference_mode():
-            views = (torch.from_numpy(inputs[name]).to(self.device) for name in self.manifest.input_names)
-            scores: npt.NDArray[Any] = self._model(*views).float().cpu().numpy()
-        return scores
 
 
 @dataclass(frozen=True)
@@ -77,7 +54,7 @@ class Spec:
     @property
     def is_checkpoint(self) -> bool:
         """Whether PyTorch runs it, and no backend of the runtime."""
-        return self.path.suffix in _CHECKPOINTS and not manifest_path(self.path).exists()
+        return is_checkpoint(self.path)
 
 
 @dataclass(frozen=True)
@@ -165,7 +142,7 @@ def open_subject(spec: Spec) -> Subject:
     """
     path = spec.path
     if spec.is_checkpoint:
-        backend: Backend = _open_checkpoint(path, spec.device)
+        backend: Backend = EagerBackend(path, "cpu" if spec.device == "auto" else spec.device)
     else:
         manifest = read_manifest(path)
         verify_artifact(path, manifest)
@@ -194,24 +171,3 @@ def open_subjects(specs: Sequence[Spec]) -> tuple[list[Subject], list[str]]:
     if not subjects:
         raise refusals[0] if refusals else UsageError("no model given; name an artifact, a checkpoint or 'bundled'")
     return subjects, [f"left out: {error}" for error in refusals]
-
-
-def _open_checkpoint(path: Path, device: str) -> EagerBackend:
-    from glia.models import load_checkpoint
-
-    model = load_checkpoint(path)
-    digest = sha256_file(path)
-    draft = Manifest(
-        architecture=model.architecture,
-        config=model.config.to_dict(),
-        checkpoint_sha256=digest,
-        artifact_sha256=digest,
-        target="torchscript",  # no target names a checkpoint; `Subject.facts` does not repeat this
-        input="views",
-        precision="fp32",
-        score_scale=model.score_scale,
-        parity=(),
-        probe=Probe((), 0.0),
-        **model.view_spec.manifest_fields(),
-    )
-    return EagerBackend(path, draft, "cpu" if device == "auto" else device)

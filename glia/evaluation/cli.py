@@ -1,23 +1,33 @@
 """``glia-eval``: what a model is worth, and how it stands against others."""
 
+from contextlib import nullcontext
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from glia.evaluation.gmad_cli import gmad
 from glia.evaluation.options import Debug
 from glia_runtime.command import Command, DefaultGroup, errors_on_one_line, print_version
+from glia_runtime.errors import UsageError
 
-_HELP = """Say what a model is worth: how its scores agree with people's, or how they follow damage done on purpose.
+_HELP = """Say what a model is worth: how its scores agree with people's, how they follow damage done on purpose, and
+where they contradict another model's.
 
 Figures go to standard output; progress, and what is wrong, to standard error.
 
 \b
-glia-eval MODEL --dataset synthetic    agreement with a dataset's scores
-glia-eval MODEL --photos photographs   your own photographs, damaged on purpose
+glia-eval MODEL --dataset csv --root ratings.csv     agreement with people's scores
+glia-eval MODEL --dataset koniq --root koniq10k      of a published dataset
+glia-eval MODEL --photos photographs                 your own photographs, damaged on purpose
+glia-eval gmad --attacker A --defender B ...         pictures on which two models contradict each other
 
 A first word that names no command is a MODEL, for the command `model`.
 """
+
+# Not the seeds of training (0) and validation (1).
+_EVALUATION_SEED = 2
 
 app = typer.Typer(
     cls=DefaultGroup,
@@ -39,6 +49,13 @@ def _main(
     pass
 
 
+class Part(str, Enum):
+    """A side of a split."""
+
+    train = "train"
+    test = "test"
+
+
 @app.command("model", cls=Command)
 def evaluate(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A checkpoint, an exported artifact, or: bundled.")],
@@ -48,8 +65,18 @@ def evaluate(
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="Photographs to take from the folder, spread evenly.")] = 20,
     dataset: Annotated[
-        str, typer.Option(help="Without --photos, the dataset to evaluate on; so far: synthetic.")
+        str, typer.Option(help="Without --photos, the dataset to evaluate on: csv, koniq, ... or synthetic.")
     ] = "synthetic",
+    root: Annotated[
+        str | None,
+        typer.Option(help="Where the dataset lies: its folder; for csv the file with path,score[,reference]."),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="Evaluate on one side of a --split of glia-train: number or official. Default: on all."),
+    ] = None,
+    part: Annotated[Part, typer.Option(help="Which side of --split.")] = Part.test,
+    lower_is_better: Annotated[bool, typer.Option("--lower-is-better", help="The scores of a csv are DMOS.")] = False,
     pictures: Annotated[
         int,
         typer.Option(
@@ -57,13 +84,16 @@ def evaluate(
             help="Pictures to draw (synthetic): 6 samples each (itself, and one distortion at five levels).",
         ),
     ] = 52,
-    cache: Annotated[Path | None, typer.Option(help="Keep rendered pictures here.")] = None,
+    cache: Annotated[Path | None, typer.Option(help="Keep rendered pictures here (synthetic).")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write path, target, score and error of each picture here.")] = None,
     processes: Annotated[int, typer.Option(min=1, help="Processes that distort photographs.")] = 1,
     debug: Debug = False,
 ) -> None:
     """Evaluate a model on a dataset, or on photographs that are damaged.
 
-    With --dataset: the correlations SRCC, PLCC and KRCC of its scores with the dataset's, and their RMSE.
+    With --dataset: SRCC, PLCC and KRCC of its scores with the dataset's, and RMSE where both are on one scale; PLCC and
+    RMSE also after a logistic fit of four parameters, as papers give them. A picture that cannot be read is one line on
+    standard error; the exit status is then 1.
 
     With --photos every photograph gets 26 distortions (KADID-10k's 25 and downscaling) at five levels. Reported: the
     Spearman correlation of score and level within a photograph, by type, and the correlations of the score with
@@ -72,15 +102,37 @@ def evaluate(
     with errors_on_one_line("glia-eval", debug):
         from rich.console import Console
 
+        from glia.data import Subset, open_dataset
+        from glia.evaluation.datasets import write_predictions
         from glia.evaluation.report import evaluate_dataset, evaluate_photographs
-        from glia.evaluation.scoring import open_model
+        from glia.evaluation.scoring import open_scorer
+        from glia_runtime.atomic import atomic_write
 
-        opened = open_model(model)
+        scorer = open_scorer(model)
         progress = Console(stderr=True)
-        if photos is None:
-            evaluate_dataset(opened, dataset, cache, pictures, Console(), progress)
-        else:
-            evaluate_photographs(opened, photos, count, processes, Console(), progress)
+        if photos is not None:
+            evaluate_photographs(scorer, photos, count, processes, Console(), progress)
+            return
+        if lower_is_better and dataset not in ("csv", "hf"):
+            raise UsageError(f"{dataset} knows which scores are better; leave out --lower-is-better")
+        options: dict[str, object] = {"higher_is_better": False} if lower_is_better else {}
+        if dataset == "synthetic":
+            options = {"pictures": pictures, "seed": _EVALUATION_SEED}
+        opened = open_dataset(dataset, root or cache, **options)
+        if split is not None:
+            from glia.training.run import split_dataset
+
+            chosen = split_dataset(opened, split)
+            opened = Subset(opened, chosen.train if part is Part.train else chosen.test)
+        with atomic_write(csv) if csv else nullcontext() as temporary:  # which finds out now whether it can be written
+            predictions = evaluate_dataset(scorer, opened, Console(), progress)
+            if temporary:
+                write_predictions(predictions, temporary)
+        if any(row.error for row in predictions):
+            raise typer.Exit(1)
+
+
+app.command(cls=Command)(gmad)
 
 
 if __name__ == "__main__":

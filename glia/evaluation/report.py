@@ -1,58 +1,76 @@
 """What `glia-eval` prints."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
-from glia.data import open_dataset
+from glia.data import Dataset
 from glia.data.synthetic import COMMON_DISTORTIONS, KADID_DISTORTIONS
-from glia.evaluation.metrics import krcc, plcc, rmse, srcc
+from glia.evaluation.datasets import Prediction, compare, predict
+from glia.evaluation.metrics import rmse
 from glia.evaluation.photographs import PhotographReport, rank_photographs
-from glia.evaluation.scoring import OpenedModel
+from glia.evaluation.progress import say_failures, steps
+from glia.evaluation.scoring import title
 from glia_runtime.listing import some_pictures
+from glia_runtime.manifest import ScoreScale
+from glia_runtime.scorer import Scorer
 
-# Not the seeds of training (0) and validation (1).
-_EVALUATION_SEED = 2
 
+def evaluate_dataset(scorer: Scorer, dataset: Dataset, out: Console, progress: Console) -> list[Prediction]:
+    """Print how a model's scores agree with a dataset's, and return them; a line for each picture that has none.
 
-def evaluate_dataset(
-    model: OpenedModel, name: str, cache: Path | None, pictures: int, out: Console, progress: Console
-) -> None:
-    """Print SRCC, PLCC, KRCC and RMSE of a model on a dataset it was not trained on."""
-    dataset = open_dataset(name, cache, pictures=pictures, seed=_EVALUATION_SEED)
-    predicted, labels = [], []
-    for index in track(range(len(dataset)), "scoring", console=progress, disable=not progress.is_terminal):
-        sample = dataset[index]
-        predicted.append(float(model.score([sample.image])[0]))
-        labels.append(sample.score)
-    scores, target = np.array(predicted), np.array(labels)
-    out.print(f"{model.name} on {len(dataset)} samples of {name}", highlight=False, soft_wrap=True)
+    Raises:
+        UsageError: no picture could be scored.
+    """
+    predictions = predict(scorer, dataset, steps(len(dataset), "scoring", progress))
+    say_failures([row.error for row in predictions if row.error], progress)
+    ours, theirs = scorer.manifest.score_scale, dataset.scale
+    found = compare(predictions, ours, theirs)
+    out.print(f"{title(scorer)} on {found.pictures} samples of {dataset.name}", highlight=False, soft_wrap=True)
+    if ours.higher_is_better != theirs.higher_is_better:
+        better = "higher" if theirs.higher_is_better else "lower"
+        out.print(f"{better} is better there, unlike the model's scores: these count with their sign turned")
+    figures = {
+        "SRCC": found.srcc,
+        "PLCC": found.plcc,
+        "KRCC": found.krcc,
+        "RMSE": _unfitted_rmse(predictions, ours, theirs),
+        "PLCC fitted": found.plcc_fitted,
+        "RMSE fitted": found.rmse_fitted,
+    }
     table = Table()
-    for heading in ("SRCC", "PLCC", "KRCC", "RMSE"):
+    for heading in figures:
         table.add_column(heading, justify="right")
-    table.add_row(*(f"{figure(scores, target):.4f}" for figure in (srcc, plcc, krcc, rmse)))
+    table.add_row(*("-" if figure is None else f"{figure:.4f}" for figure in figures.values()))
     out.print(table)
+    return predictions
+
+
+def _unfitted_rmse(predictions: Sequence[Prediction], ours: ScoreScale, theirs: ScoreScale) -> float | None:
+    """None where the two scales are not one: the difference of such scores has no meaning."""
+    if (ours.minimum, ours.maximum, ours.higher_is_better) != (theirs.minimum, theirs.maximum, theirs.higher_is_better):
+        return None
+    scores, targets = np.array([(row.score, row.target) for row in predictions if row.score is not None]).T
+    return rmse(scores, targets)
 
 
 def evaluate_photographs(
-    model: OpenedModel, folder: Path, count: int, processes: int, out: Console, progress: Console
+    scorer: Scorer, folder: Path, count: int, processes: int, out: Console, progress: Console
 ) -> PhotographReport:
     """Print, and return, how a model ranks the damaged photographs of a folder."""
     paths = some_pictures(folder, count, lambda line: progress.print(line, highlight=False, soft_wrap=True))
-    steps = iter(track(range(len(paths)), "distorting and scoring", console=progress, disable=not progress.is_terminal))
     report = rank_photographs(
-        model.score,
+        scorer.score,
         paths,
-        higher_is_better=model.scale.higher_is_better,
+        higher_is_better=scorer.manifest.score_scale.higher_is_better,
         processes=processes,
-        advance=lambda: next(steps, None),
+        advance=steps(len(paths), "distorting and scoring", progress),
     )
-    for line in report.failures:
-        progress.print(line, highlight=False)
-    out.print(f"{model.name} on {report.photographs} photographs, damaged", highlight=False, soft_wrap=True)
+    say_failures(report.failures, progress)
+    out.print(f"{title(scorer)} on {report.photographs} photographs, damaged", highlight=False, soft_wrap=True)
     table = Table()
     table.add_column("SRCC with level, within a photograph")
     table.add_column("mean", justify="right")

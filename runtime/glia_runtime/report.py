@@ -7,21 +7,16 @@ lets a browser load nothing else. Whatever a file name holds reaches it as escap
 from __future__ import annotations
 
 import base64
-import hashlib
 import heapq
-import math
-import os
 import random
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
-from html import escape
 from pathlib import Path
 from string import Template
 from typing import NamedTuple
-from urllib.parse import quote
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +24,7 @@ import numpy.typing as npt
 from glia_runtime.atomic import atomic_write
 from glia_runtime.errors import one_line
 from glia_runtime.manifest import Manifest, ParityRow, ScoreScale
+from glia_runtime.markup import as_text, asset, common_folder, in_thousandths, link, policy, scale_line
 from glia_runtime.pipeline import Result
 
 WORST, BEST, BETWEEN = 5000, 2000, 3000
@@ -39,8 +35,6 @@ MAX_FAILURES = 1000
 """Failures that are listed; all are counted."""
 
 BINS = 50
-
-_PAGE = Path(__file__).parent / "page"
 
 
 class Tile(NamedTuple):
@@ -116,9 +110,9 @@ class Report:
     def write(self, path: Path) -> None:
         """Write the page to `path`; links to the pictures are relative to its folder."""
         tiles = sorted([*self._worst, *(entry[2] for entry in self._best), *self._between], reverse=True)
-        style, script = (_read(name) for name in ("report.css", "report.js"))
+        style, script = (asset(name) for name in ("report.css", "report.js"))
         pieces = {
-            "policy": f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}",
+            "policy": policy(style, script),
             "style": style,
             "script": script,
             "summary": _summary(self._manifest.score_scale, self._artifact, self._scores, self._failed, len(tiles)),
@@ -126,7 +120,7 @@ class Report:
             "failures": _failures(self._failures, self._failed),
             "card": _card(self._manifest, self._artifact),
         }
-        head, rest = _read("report.html").split("$tiles")
+        head, rest = asset("report.html").split("$tiles")
         middle, foot = rest.split("$thumbnails")
         with path.open("w", encoding="utf-8", newline="\n") as page:
             page.write(Template(head).substitute(pieces))
@@ -157,32 +151,8 @@ def open_report(path: Path) -> Iterator[Report]:
         raise left
 
 
-def _read(name: str) -> str:
-    return (_PAGE / name).read_text(encoding="utf-8")
-
-
-def _hash(text: str) -> str:
-    """The source expression that lets a browser run this inline text and no other (CSP level 2)."""
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-def _text(text: str) -> str:
-    """`text` for any place in the page: control characters and undecodable bytes written out, HTML escaped."""
-    return escape(one_line(text).encode("utf-8", "backslashreplace").decode("utf-8"))
-
-
-def _number(score: float, scale: ScoreScale) -> str:
-    """`score` to a thousandth of the scale."""
-    return f"{score:.{max(0, 3 - math.ceil(math.log10(scale.range)))}f}"
-
-
 def _count(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _scale_line(scale: ScoreScale) -> str:
-    direction = "higher is better" if scale.higher_is_better else "lower is better"
-    return f"{scale.minimum:g} to {scale.maximum:g}, {direction}"
 
 
 def _summary(scale: ScoreScale, artifact: Path, scores: Sequence[float], failed: int, shown: int) -> str:
@@ -192,9 +162,9 @@ def _summary(scale: ScoreScale, artifact: Path, scores: Sequence[float], failed:
     if len(scores):
         low, high = (values.min(), values.max()) if scale.higher_is_better else (values.max(), values.min())
         for name, value in {"worst": low, "median": np.median(values), "mean": values.mean(), "best": high}.items():
-            figures[name] = _number(float(value), scale)
+            figures[name] = in_thousandths(float(value), scale)
     lines = [
-        f"<p>Scores by <b>{_text(artifact.name)}</b>, {_text(_scale_line(scale))}, on "
+        f"<p>Scores by <b>{as_text(artifact.name)}</b>, {as_text(scale_line(scale))}, on "
         f'<time datetime="{now:%Y-%m-%dT%H:%M:%SZ}">{now:%d %B %Y, %H:%M} UTC</time>.</p>',
         '<dl class="figures">',
         *(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in figures.items()),
@@ -220,7 +190,7 @@ def _histogram(scale: ScoreScale, scores: Sequence[float]) -> str:
         [
             f'<svg viewBox="0 0 {BINS} 100" preserveAspectRatio="none" role="img" '
             f'aria-label="How many pictures have which score: {_count(len(scores), "score")} '
-            f'from {_number(float(values.min()), scale)} to {_number(float(values.max()), scale)}">',
+            f'from {in_thousandths(float(values.min()), scale)} to {in_thousandths(float(values.max()), scale)}">',
             *_bars(counts, edges, scale),
             "</svg>",
             '<p class="ticks" aria-hidden="true">' + "".join(f"<span>{tick}</span>" for tick in ticks) + "</p>",
@@ -233,7 +203,7 @@ def _bars(counts: npt.NDArray[np.int64], edges: npt.NDArray[np.float64], scale: 
         # A bar of one picture among thousands must still be seen.
         height = max(1.5, 100 * count / counts.max()) if count else 0
         low, high = float(edges[index]), float(edges[index + 1])
-        label = f"{_number(low, scale)} to {_number(high, scale)}: {_count(int(count), 'picture')}"
+        label = f"{in_thousandths(low, scale)} to {in_thousandths(high, scale)}: {_count(int(count), 'picture')}"
         # The whole column takes the pointer, so that low bars can be hit as well.
         yield (
             f'<g data-from="{low!r}" data-to="{high!r}"><title>{label}</title>'
@@ -243,40 +213,24 @@ def _bars(counts: npt.NDArray[np.int64], edges: npt.NDArray[np.float64], scale: 
 
 
 def _tiles(tiles: Sequence[Tile], scale: ScoreScale, folder: Path) -> Iterator[str]:
-    common = _common_folder([tile.path for tile in tiles])
+    common = common_folder([tile.path for tile in tiles])
     for tile in tiles:
-        name = _text(tile.path.removeprefix(common))
+        name = as_text(tile.path.removeprefix(common))
         size = "" if tile.size is None else f"<span>{tile.size[0]}&times;{tile.size[1]}</span>"
         yield (
             f'<li data-score="{tile.score!r}" data-order="{-tile.minus_order}">'
-            f'<a href="{_link(tile.path, folder)}" title="{_text(tile.path)}"><span class="frame"><img alt=""></span>'
-            f'<span class="line"><b>{_number(tile.score, scale)}</b>{size}</span>'
+            f'<a href="{link(tile.path, folder)}" title="{as_text(tile.path)}"><span class="frame"><img alt=""></span>'
+            f'<span class="line"><b>{in_thousandths(tile.score, scale)}</b>{size}</span>'
             f'<span class="name">{name}</span></a></li>\n'
         )
-
-
-def _common_folder(paths: Sequence[str]) -> str:
-    """The folder that all paths begin with, and a separator; on every tile it would leave no room for the names."""
-    try:
-        common = os.path.commonpath([Path(path).parent for path in paths])
-    except ValueError:  # no paths, or relative and absolute ones
-        return ""
-    return f"{common}{os.sep}" if common.strip(os.sep) else ""
-
-
-def _link(path: str, folder: Path) -> str:
-    """A relative reference to the picture, so that report and pictures can move together."""
-    absolute = os.path.abspath(path)  # noqa: PTH100 -- resolve() would follow links, which may lead elsewhere
-    with suppress(ValueError):  # on another drive there is no relative path
-        absolute = os.path.relpath(absolute, folder)
-    return quote(os.fsencode(absolute))
 
 
 def _failures(failures: Sequence[tuple[str, str]], failed: int) -> str:
     if not failed:
         return ""
     rows = [
-        f"<li><b>{_text(path)}</b> {_text(error.removeprefix(f'{one_line(path)}: '))}</li>" for path, error in failures
+        f"<li><b>{as_text(path)}</b> {as_text(error.removeprefix(f'{one_line(path)}: '))}</li>"
+        for path, error in failures
     ]
     more = f"<p>And {failed - len(failures):,} more.</p>" if failed > len(failures) else ""
     return (
@@ -293,21 +247,22 @@ def _card(manifest: Manifest, artifact: Path) -> str:
             [manifest.architecture, *(str(manifest.config[key]) for key in ("backbone",) if key in manifest.config)]
         ),
         "trained on": scale.dataset,
-        "scale": _scale_line(scale),
+        "scale": scale_line(scale),
         "form": f"{manifest.target}, input {manifest.input}, {manifest.precision}",
         "engine": engine and f"{engine.flavour} {engine.version} for {', '.join(engine.compute_capabilities)}",
         "made": f"{manifest.created} by glia {manifest.glia_version}",
         "artifact SHA-256": manifest.artifact_sha256,
         "checkpoint SHA-256": manifest.checkpoint_sha256,
     }
-    rows = "\n".join(f"<div><dt>{name}</dt><dd>{_text(value)}</dd></div>" for name, value in facts.items() if value)
+    rows = "\n".join(f"<div><dt>{name}</dt><dd>{as_text(value)}</dd></div>" for name, value in facts.items() if value)
     columns = ("backend", "precision", "device", "pictures", "largest", "mean", "bound", "SRCC", "PLCC", "")
     heads = "".join(f"<th>{column}</th>" for column in columns)
     parity = "\n".join(_parity_row(row) for row in manifest.parity)
     return (
         f'<dl class="card">\n{rows}\n</dl>\n'
         f"<h3>How close it is to the PyTorch model in fp32</h3>\n"
-        f"<p>Differences in units of the score, measured on {_text(manifest.parity_graph)} when it was exported.</p>\n"
+        "<p>Differences in units of the score, "
+        f"measured on {as_text(manifest.parity_graph)} when it was exported.</p>\n"
         f'<div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>\n{parity}\n</tbody></table></div>'
     )
 
@@ -316,4 +271,4 @@ def _parity_row(row: ParityRow) -> str:
     correlations = ["" if value is None else f"{value:.4f}" for value in (row.srcc, row.plcc)]
     numbers = [f"{row.images}", *(f"{value:.2g}" for value in (row.max_abs, row.mean_abs, row.bound_max_abs))]
     cells = [row.backend, row.precision, row.device, *numbers, *correlations, "passed" if row.passed else "failed"]
-    return "<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in cells) + "</tr>"
+    return "<tr>" + "".join(f"<td>{as_text(cell)}</td>" for cell in cells) + "</tr>"

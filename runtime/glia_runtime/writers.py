@@ -78,7 +78,7 @@ class CsvWriter(Writer):
             return sum(row[-1] != "" for row in rows)
 
     def _row(self, cells: Iterable[str]) -> None:
-        self._emit(",".join(map(_quoted, cells)) + "\n")
+        self._emit(csv_line(cells))
 
 
 class JsonlWriter(Writer):
@@ -221,6 +221,11 @@ WRITERS: dict[str, type[Writer]] = {
     "parquet": ParquetWriter,
     "table": TableWriter,
 }
+
+
+def csv_line(cells: Iterable[str]) -> str:
+    """One line of CSV, quoted as RFC 4180 wants."""
+    return ",".join(map(_quoted, cells)) + "\n"
 
 
 def json_line(result: Result) -> bytes:

@@ -1,5 +1,6 @@
 """The commands as typed: options reach the run, mistakes are one line and status 2."""
 
+from collections.abc import Sized
 from pathlib import Path
 
 import pytest
@@ -68,10 +69,15 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
 )
 def test_a_first_word_that_is_no_command_is_a_model(line: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[object] = []
-    monkeypatch.setattr("glia.evaluation.scoring.open_model", lambda name: seen.append(name))
-    monkeypatch.setattr("glia.evaluation.report.evaluate_dataset", lambda *args: seen.append(args[3]))
+    monkeypatch.setattr("glia.evaluation.scoring.open_scorer", lambda name: seen.append(name))
+
+    def evaluated(_: object, dataset: Sized, *__: object) -> list[object]:
+        seen.append(len(dataset))
+        return []
+
+    monkeypatch.setattr("glia.evaluation.report.evaluate_dataset", evaluated)
     result = CliRunner().invoke(eval_app, line)
-    assert (result.exit_code, seen) == (0, ["bundled", 1]), result.output
+    assert (result.exit_code, seen) == (0, ["bundled", 6]), result.output
 
 
 def test_evaluation_help_names_the_commands_and_says_what_a_model_alone_means() -> None:

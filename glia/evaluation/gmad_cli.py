@@ -1,0 +1,56 @@
+"""``glia-eval gmad``: two models against each other on a folder of pictures."""
+
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from glia.evaluation.options import Debug
+from glia_runtime.command import errors_on_one_line
+
+
+def gmad(
+    attacker: Annotated[str, typer.Option(help="A checkpoint, an exported artifact, or: bundled.")],
+    defender: Annotated[str, typer.Option(help="The other model, likewise.")],
+    images: Annotated[Path, typer.Option(help="Folder of pictures; those of the folders in it count, too.")],
+    html: Annotated[Path, typer.Option(help="Write the page of pairs here: one file that loads nothing.")],
+    csv: Annotated[Path | None, typer.Option(help="Write both scores of every picture here.")] = None,
+    bins: Annotated[
+        int, typer.Option(min=2, help="Parts of equally many pictures that the defender's order is cut into.")
+    ] = 10,
+    pairs: Annotated[int, typer.Option(min=1, help="Pairs of each of the four columns.")] = 1,
+    debug: Debug = False,
+) -> None:
+    """Show the pairs of pictures on which two models contradict each other: a gMAD competition, the paper's Fig. 4.
+
+    Among the pictures that the defender scores lowest, and among those it scores highest, the two that the attacker
+    scores most differently; then the same with the roles exchanged. A picture that cannot be read is one line on
+    standard error; the exit status is then 1.
+
+    \b
+    glia-eval gmad --attacker mine.pt --defender theirs.onnx --images photographs --html gmad.html
+    """  # noqa: D301 (click takes a real backspace for: do not rewrap)
+    with errors_on_one_line("glia-eval", debug):
+        from rich.console import Console
+
+        from glia.evaluation.gmad import find_duels, rivals, score_pool, write_scores
+        from glia.evaluation.gmad_page import write_page
+        from glia.evaluation.progress import say_failures, steps
+        from glia.evaluation.scoring import open_scorer
+        from glia_runtime.atomic import atomic_write
+        from glia_runtime.listing import some_pictures
+
+        progress = Console(stderr=True)
+        scorers = [open_scorer(attacker), open_scorer(defender)]
+        paths = [str(path) for path in some_pictures(images, sys.maxsize, progress.print)]
+        # both find out now whether they can be written
+        with atomic_write(html) as page, atomic_write(csv) if csv else nullcontext() as table:
+            pool = score_pool(rivals(scorers), scorers, paths, steps(2 * len(paths), "scoring", progress))
+            say_failures(list(pool.failures.values()), progress)
+            write_page(pool, find_duels(pool.qualities, bins, pairs), html.resolve().parent, page)
+            if table:
+                write_scores(pool, table)
+        if pool.failures:
+            raise typer.Exit(1)

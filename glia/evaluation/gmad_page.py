@@ -1,0 +1,79 @@
+"""The page of ``glia-eval gmad``: four columns of picture pairs, as in the paper's Fig. 4, in one file."""
+
+import base64
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from string import Template
+
+from glia.evaluation.gmad import Duel, Pool
+from glia.evaluation.metrics import srcc
+from glia_runtime.decode import decode_picture
+from glia_runtime.markup import as_text, asset, common_folder, in_thousandths, link, policy, scale_line
+from glia_runtime.thumbnails import thumbnail
+
+_FOLDER = Path(__file__).parent / "page"
+_SIDE = 640  # of a picture; about 60 kB
+
+
+def write_page(pool: Pool, duels: Sequence[Duel], folder: Path, path: Path) -> None:
+    """Write the page to `path`; links to the pictures are relative to `folder`, where it will lie.
+
+    Raises:
+        ImageError: a picture was removed since it was scored.
+    """
+    style = asset("report.css") + (_FOLDER / "gmad.css").read_text(encoding="utf-8")
+    panels = "\n".join(_panel(letter, duel, pool, folder) for letter, duel in zip("abcd", duels, strict=True))
+    template = Template((_FOLDER / "gmad.html").read_text(encoding="utf-8"))
+    pieces = {"policy": policy(style), "style": style, "summary": _summary(pool), "panels": panels}
+    path.write_text(template.substitute(pieces), encoding="utf-8", newline="\n")
+
+
+def _summary(pool: Pool) -> str:
+    figures = {
+        "pictures": f"{len(pool.paths):,}",
+        "left out": f"{len(pool.failures):,}",
+        "SRCC of the two": f"{srcc(*pool.qualities):.3f}",
+    }
+    models = "".join(
+        f"<div><dt>{_dot(number)}{as_text(rival.name)}</dt>"
+        f"<dd>{as_text(rival.architecture)}, {as_text(scale_line(rival.scale))}, trained on "
+        f"{as_text(rival.scale.dataset)}</dd></div>"
+        for number, rival in enumerate(pool.rivals)
+    )
+    cells = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in figures.items())
+    return f'<dl class="figures">{cells}</dl>\n<dl class="card">{models}</dl>'
+
+
+def _panel(letter: str, duel: Duel, pool: Pool, folder: Path) -> str:
+    defender, attacker = (as_text(pool.rivals[number].name) for number in (duel.defender, 1 - duel.defender))
+    judged = "bad" if duel.level == "low" else "good"
+    pairs = "\n".join(f'<div class="pair">{"".join(_figures(pair, pool, folder))}</div>' for pair in duel.pairs)
+    return (
+        f'<section aria-labelledby="{letter}"><h2 id="{letter}">({letter}) '
+        f"{defender} fixed at {duel.level} quality</h2>\n"
+        f"<p><b>{defender}</b> finds both {judged}: they are among its {duel.pictures:,} "
+        f"{'lowest' if duel.level == 'low' else 'highest'}. <b>{attacker}</b> finds the upper one "
+        f"better.</p>\n<div>{pairs}</div></section>"
+    )
+
+
+def _figures(pair: tuple[int, int], pool: Pool, folder: Path) -> Iterator[str]:
+    """The picture that the attacker finds better, and below it the worse one."""
+    common = common_folder(pool.paths)
+    for index in reversed(pair):
+        path = pool.paths[index]
+        picture = base64.b64encode(thumbnail(decode_picture(path), _SIDE)).decode("ascii")
+        name = as_text(path.removeprefix(common))
+        scores = "".join(
+            f"<div><dt>{_dot(number)}{as_text(rival.name)}</dt>"
+            f"<dd>{in_thousandths(pool.scores[number, index], rival.scale)}</dd></div>"
+            for number, rival in enumerate(pool.rivals)
+        )
+        yield (
+            f'<figure><a href="{link(path, folder)}"><img src="data:image/jpeg;base64,{picture}" alt="{name}"></a>'
+            f'<figcaption><dl class="scores">{scores}</dl><span class="name">{name}</span></figcaption></figure>\n'
+        )
+
+
+def _dot(number: int) -> str:
+    return f'<span class="dot {("attacker", "defender")[number]}"></span>'
