@@ -259,15 +259,14 @@ def _run_config(name: str | None, given: dict[str, Any]) -> "RunConfig":
     def chosen(config: Any) -> Any:
         return replace(config, **{f.name: given[f.name] for f in fields(config) if f.name in given})
 
-    if given.get("architecture", base.architecture) == "glianet":
-        widths = (
-            GLIANetConfig(**base.model)
-            if base.model and "preset" not in given
-            else PRESETS[given.get("preset", "default")]
-        )
+    architecture = given.get("architecture", base.architecture)
+    if architecture == "glianet":
+        named = PRESETS[given.get("preset", "default")]
+        widths = GLIANetConfig(**base.model) if base.model and "preset" not in given else named
         model = chosen(widths).to_dict()
     else:  # another architecture has defaults, and fields, of its own
-        model = {f.name: given[f.name] for f in fields(GLIANetConfig) if f.name in given}
+        kept = base.model if architecture == base.architecture else {}
+        model = {**kept, **{f.name: given[f.name] for f in fields(GLIANetConfig) if f.name in given}}
     run: RunConfig = replace(chosen(base), model=model, fit=chosen(base.fit))
     return run
 

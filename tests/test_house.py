@@ -181,7 +181,7 @@ def test_the_wheel_holds_the_four_packages_and_nothing_else(tmp_path: Path) -> N
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert any(name.startswith("glia_runtime/bundled/") and name.endswith(".onnx") for name in names)
     assert {f"glia_runtime/page/report.{kind}" for kind in ("html", "css", "js")} <= set(names)
-    assert {f"glia/evaluation/page/gmad.{kind}" for kind in ("html", "css")} <= set(names)
+    assert {f"glia/evaluation/page/page.{kind}" for kind in ("html", "css")} <= set(names)
 
 
 def test_the_photographs_are_what_their_readme_says() -> None:

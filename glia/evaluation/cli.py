@@ -8,7 +8,9 @@ from typing import Annotated
 import typer
 
 from glia.evaluation.gmad_cli import gmad
+from glia.evaluation.maps_cli import maps
 from glia.evaluation.options import Debug
+from glia.evaluation.tables_cli import add_tables
 from glia_runtime.command import Command, DefaultGroup, errors_on_one_line, print_version
 from glia_runtime.errors import UsageError
 
@@ -21,7 +23,9 @@ Figures go to standard output; progress, and what is wrong, to standard error.
 glia-eval MODEL --dataset csv --root ratings.csv     agreement with people's scores
 glia-eval MODEL --dataset koniq --root koniq10k      of a published dataset
 glia-eval MODEL --photos photographs                 your own photographs, damaged on purpose
+glia-eval table1 --data DATASETS                     the paper's Table 1, run; table2 to table6 likewise
 glia-eval gmad --attacker A --defender B ...         pictures on which two models contradict each other
+glia-eval maps MODEL --images photographs ...        where a model looks
 
 A first word that names no command is a MODEL, for the command `model`.
 """
@@ -132,7 +136,9 @@ def evaluate(
             raise typer.Exit(1)
 
 
+add_tables(app)
 app.command(cls=Command)(gmad)
+app.command(cls=Command)(maps)
 
 
 if __name__ == "__main__":

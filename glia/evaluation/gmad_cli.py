@@ -36,7 +36,7 @@ def gmad(
         from rich.console import Console
 
         from glia.evaluation.gmad import find_duels, rivals, score_pool, write_scores
-        from glia.evaluation.gmad_page import write_page
+        from glia.evaluation.gmad_page import write_duels
         from glia.evaluation.progress import say_failures, steps
         from glia.evaluation.scoring import open_scorer
         from glia_runtime.atomic import atomic_write
@@ -49,7 +49,7 @@ def gmad(
         with atomic_write(html) as page, atomic_write(csv) if csv else nullcontext() as table:
             pool = score_pool(rivals(scorers), scorers, paths, steps(2 * len(paths), "scoring", progress))
             say_failures(list(pool.failures.values()), progress)
-            write_page(pool, find_duels(pool.qualities, bins, pairs), html.resolve().parent, page)
+            write_duels(pool, find_duels(pool.qualities, bins, pairs), html.resolve().parent, page)
             if table:
                 write_scores(pool, table)
         if pool.failures:

@@ -1,31 +1,28 @@
 """The page of ``glia-eval gmad``: four columns of picture pairs, as in the paper's Fig. 4, in one file."""
 
-import base64
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from string import Template
 
 from glia.evaluation.gmad import Duel, Pool
 from glia.evaluation.metrics import srcc
+from glia.evaluation.pages import inline_image, write_page
 from glia_runtime.decode import decode_picture
-from glia_runtime.markup import as_text, asset, common_folder, in_thousandths, link, policy, scale_line
-from glia_runtime.thumbnails import thumbnail
+from glia_runtime.markup import as_text, common_folder, in_thousandths, link, scale_line
 
-_FOLDER = Path(__file__).parent / "page"
-_SIDE = 640  # of a picture; about 60 kB
+_TITLE = "gMAD competition"
+_LEAD = """<p>Pictures that one model finds equally bad, or equally good, and the other most different.
+Where you see no difference the first is right, where you see one the second is.</p>
+"""
 
 
-def write_page(pool: Pool, duels: Sequence[Duel], folder: Path, path: Path) -> None:
+def write_duels(pool: Pool, duels: Sequence[Duel], folder: Path, path: Path) -> None:
     """Write the page to `path`; links to the pictures are relative to `folder`, where it will lie.
 
     Raises:
         ImageError: a picture was removed since it was scored.
     """
-    style = asset("report.css") + (_FOLDER / "gmad.css").read_text(encoding="utf-8")
     panels = "\n".join(_panel(letter, duel, pool, folder) for letter, duel in zip("abcd", duels, strict=True))
-    template = Template((_FOLDER / "gmad.html").read_text(encoding="utf-8"))
-    pieces = {"policy": policy(style), "style": style, "summary": _summary(pool), "panels": panels}
-    path.write_text(template.substitute(pieces), encoding="utf-8", newline="\n")
+    write_page(path, "panels", _TITLE, _LEAD + _summary(pool), panels)
 
 
 def _summary(pool: Pool) -> str:
@@ -62,16 +59,16 @@ def _figures(pair: tuple[int, int], pool: Pool, folder: Path) -> Iterator[str]:
     common = common_folder(pool.paths)
     for index in reversed(pair):
         path = pool.paths[index]
-        picture = base64.b64encode(thumbnail(decode_picture(path), _SIDE)).decode("ascii")
-        name = as_text(path.removeprefix(common))
+        name = path.removeprefix(common)
         scores = "".join(
             f"<div><dt>{_dot(number)}{as_text(rival.name)}</dt>"
             f"<dd>{in_thousandths(pool.scores[number, index], rival.scale)}</dd></div>"
             for number, rival in enumerate(pool.rivals)
         )
         yield (
-            f'<figure><a href="{link(path, folder)}"><img src="data:image/jpeg;base64,{picture}" alt="{name}"></a>'
-            f'<figcaption><dl class="scores">{scores}</dl><span class="name">{name}</span></figcaption></figure>\n'
+            f'<figure><a href="{link(path, folder)}">{inline_image(decode_picture(path), name)}</a>'
+            f'<figcaption><dl class="scores">{scores}</dl><span class="name">{as_text(name)}</span></figcaption>'
+            "</figure>\n"
         )
 
 

@@ -6,6 +6,7 @@ from glia.models.checkpoint import load_checkpoint, save_checkpoint
 from glia.models.glianet import PRESETS, GLIANet, GLIANetConfig
 from glia.models.glintiqa import GlintIQA, GlintIQAConfig
 from glia.models.registry import create_model, list_models, register_model
+from glia.models.tuning import TunedViT
 
 __all__ = [
     "PRESETS",
@@ -15,6 +16,7 @@ __all__ = [
     "GlintIQAConfig",
     "ModelConfig",
     "QualityModel",
+    "TunedViT",
     "create_model",
     "list_models",
     "load_backbone_weights",

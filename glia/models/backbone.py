@@ -14,6 +14,7 @@ from timm.models import get_pretrained_cfg
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from glia.models.onnx_weights import read_onnx_backbone
 from glia_runtime.errors import CheckpointError, UsageError
 
 PLAIN_BACKBONES = tuple(f"vit_{size}_patch16_224" for size in ("tiny", "small", "base", "large"))
@@ -72,20 +73,19 @@ def load_backbone_weights(backbone: nn.Module, name: str, source: Path | None) -
     Args:
         backbone: changed in place; may be the leading part of the timm model.
         name: its timm name, for the hub.
-        source: a local .safetensors or .pt/.pth file of a timm state dict, or a folder with one called `name`; None for
-            timm's hub.
+        source: a local .safetensors or .pt/.pth file of a timm state dict, an .onnx file made by glia-export (its
+            backbone), or a folder with a file called `name`; None for timm's hub.
 
     Returns:
         One line for people: what was loaded, or that the weights stay random and why.
 
     Raises:
         CheckpointError: a local file that is missing, broken or of another model.
+        MissingExtraError: an .onnx file, and onnx is not installed.
     """
     if source is not None:
-        from glia.models.checkpoint import read_tensors
-
         source = _named(source, name)
-        _load(backbone, name, read_tensors(source), source)
+        _load(backbone, name, _tensors_in(source, backbone), source)
         return f"backbone {name}: weights from {source}"
     # A ViT's position embedding is made for its size of picture.
     size = {"img_size": backbone.patch_embed.img_size[0]} if isinstance(backbone, VisionTransformer) else {}
@@ -128,17 +128,24 @@ def _named(source: Path, name: str) -> Path:
     return found
 
 
+def _tensors_in(source: Path, backbone: nn.Module) -> Mapping[str, Tensor]:
+    from glia.models.checkpoint import read_tensors
+
+    if source.suffix == ".onnx" and isinstance(backbone, VisionTransformer):
+        return read_onnx_backbone(source, *input_statistics(backbone))
+    return read_tensors(source)
+
+
 def _load(backbone: nn.Module, name: str, tensors: Mapping[str, Tensor], source: object) -> None:
     """Load a timm model's tensors; those of its head and of later parts that `backbone` does not have are left out."""
     with torch.device("meta"):
         whole = timm.create_model(name, pretrained=False).state_dict()
-    own = backbone.state_dict()
     try:
-        if unknown := [key for key in tensors if key not in whole and key not in own]:
-            raise RuntimeError(f"unknown {unknown[0]}")
-        backbone.load_state_dict({key: value for key, value in tensors.items() if key in own})
+        found = backbone.load_state_dict(tensors, strict=False)
+        if wrong := [*found.missing_keys, *(key for key in found.unexpected_keys if key not in whole)]:
+            raise RuntimeError(f"{wrong[0]} is missing, or does not belong there")
     except RuntimeError as error:
         reason = str(error).replace("\n", " ")[:200]
         raise CheckpointError(
-            f"{source}: not the weights of backbone {name} ({reason}); where there are two, name a folder of files"
+            f"{source}: not the weights of this backbone, {name} ({reason}); for several, name a folder of files"
         ) from error

@@ -116,6 +116,13 @@ class QualityModel(nn.Module, ABC):
         """
         raise NotImplementedError
 
+    def merged(self) -> "QualityModel":
+        """The model as checkpoints hold it: parts that only training needs apart are one. Itself, where there are none.
+
+        Scores stay the same but for the order of summation.
+        """
+        return self
+
     def num_trainable(self) -> int:
         """Number of trainable parameters."""
         return sum(p.numel() for p in self.parameters() if p.requires_grad)

@@ -34,6 +34,7 @@ def save_checkpoint(model: QualityModel, path: str | Path, training: dict[str, A
         training: JSON-ready facts about how it was trained, kept beside the weights.
     """
     path = Path(path)
+    model = model.merged()
     header = {
         "format": FORMAT,
         "version": VERSION,

@@ -6,26 +6,25 @@ Interaction", arXiv 2605.17748. Where the paper leaves a choice open, docs/model
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, cast
+from typing import Literal
 
 import torch
 from timm.layers.patch_dropout import PatchDropout
 from torch import Tensor, nn
 
 from glia.models.attention import attend, class_attention
-from glia.models.backbone import create_backbone, input_statistics
-from glia.models.base import ModelConfig, QualityModel
 from glia.models.registry import register_model
+from glia.models.vit import ViTConfig, ViTModel
 from glia_runtime.errors import UsageError
 from glia_runtime.manifest import View
 
 
 @dataclass(frozen=True)
-class GLIANetConfig(ModelConfig):
+class GLIANetConfig(ViTConfig):
     """Everything that decides the shape of a GLIANet.
 
     Attributes:
-        backbone: a plain timm ViT with a class token, 224x224 input.
+        backbone: as in every `ViTConfig`.
         latent_dim: width d of the space where the two streams meet.
         heads: heads of each cross-attention; divides `latent_dim`.
         up: hidden width of the up-projecting MLP: "bottleneck" is d, "wide" is the ViT's width, as in LoDa.
@@ -40,7 +39,6 @@ class GLIANetConfig(ModelConfig):
             always sees all of them. Half of them train twice as fast.
     """
 
-    backbone: str = "vit_base_patch16_224.augreg2_in21k_ft_in1k"
     latent_dim: int = 192
     heads: int = 3
     up: Literal["bottleneck", "wide"] = "bottleneck"
@@ -139,21 +137,14 @@ class GLIABlock(nn.Module):
 
 
 @register_model("glianet")
-class GLIANet(QualityModel):
+class GLIANet(ViTModel):
     """The model of Fig. 1: only adapters, the projection of the prior and the head are trained."""
 
     config_type = GLIANetConfig
     config: GLIANetConfig
-    mean: Tensor
-    std: Tensor
 
     def __init__(self, config: GLIANetConfig) -> None:
         super().__init__(config)
-        self.backbone = create_backbone(config.backbone, self.view_spec.size)
-        self.backbone.requires_grad_(False)
-        mean, std = input_statistics(self.backbone)
-        self.register_buffer("mean", mean)
-        self.register_buffer("std", std)
         width, depth = self.backbone.embed_dim, len(self.backbone.blocks)
         self.token_drop = PatchDropout(config.token_drop, num_prefix_tokens=1)
         self.project = nn.Linear(width, config.latent_dim)
@@ -164,16 +155,6 @@ class GLIANet(QualityModel):
         )
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(width if config.lgf else config.latent_dim, 1)
-
-    def train(self, mode: bool = True) -> "GLIANet":
-        """Switch dropout on or off; the frozen backbone always stays in evaluation mode."""
-        super().train(mode)
-        self.backbone.eval()
-        return self
-
-    def _normalize(self, view: Tensor) -> Tensor:
-        """[B, H, W, 3] of 0..255 to normalised [B, 3, H, W] in the model's dtype."""
-        return ((view.to(self.mean.dtype) - self.mean) / self.std).permute(0, 3, 1, 2)
 
     def _embed(self, view: Tensor) -> Tensor:
         """Tokens [B, 197, width] as the first block takes them, class token first."""
@@ -186,10 +167,6 @@ class GLIANet(QualityModel):
         with torch.no_grad():
             features: Tensor = self.backbone.norm(self.backbone.blocks(self._embed(view)))
         return features
-
-    @property
-    def backbones(self) -> dict[str, nn.Module]:
-        return {self.config.backbone: self.backbone}
 
     def predict(self, *views: Tensor) -> Tensor:
         return self._whole(views)[0]
@@ -241,22 +218,3 @@ class GLIANet(QualityModel):
         summary = backbone.norm(tokens)[:, 0] if self.config.lgf else prior[:, 0]
         score: Tensor = self.head(self.dropout(summary).to(self.head.weight.dtype)).squeeze(-1)
         return score, adapted
-
-    def fold_normalization(self) -> None:
-        projection = self.backbone.patch_embed.proj
-        with torch.no_grad():
-            weight = projection.weight / self.std.view(1, 3, 1, 1)
-            if projection.bias is None:
-                projection.bias = nn.Parameter(weight.new_zeros(len(weight)), requires_grad=False)
-            projection.bias -= (weight * self.mean.view(1, 3, 1, 1)).sum((1, 2, 3))
-            projection.weight.copy_(weight)
-            self.mean.zero_()
-            self.std.fill_(1)
-
-    def halve(self) -> None:
-        # PyTorch computes layer norms and softmax of float16 in float32 inside.
-        self.half()
-        self.head.float()
-        self.score_mean, self.score_std = self.score_mean.float(), self.score_std.float()
-        for block in cast("list[Any]", self.backbone.blocks):
-            block.attn.fused_attn = True  # see glia.models.attention

@@ -17,6 +17,7 @@ from glia.data.samples import Dataset, Sample
 from glia.data.store import ArrayStore
 from glia.data.views import Drawn, or_raise, read_all, scoring_views
 from glia.models import QualityModel
+from glia.training.fit import PRECISIONS, FitConfig
 from glia.training.log import progress
 from glia_runtime.errors import GliaError, UsageError
 from glia_runtime.view_spec import FragmentViews
@@ -93,27 +94,26 @@ def prior_store(model: QualityModel, folder: Path, precision: torch.dtype) -> Ar
 
 @torch.no_grad()
 def compute_priors(
-    model: QualityModel,
-    dataset: Dataset,
-    store: ArrayStore,
-    *,
-    device: torch.device,
-    precision: torch.dtype,
-    workers: int,
-    console: Console,
+    model: QualityModel, dataset: Dataset, store: ArrayStore, config: FitConfig, device: torch.device, console: Console
 ) -> None:
     """Fill `store` with what is missing: float16 [2, tokens, width] a picture, of itself and of its mirror image.
 
     The space is stated, and checked, before the first is computed.
 
+    Args:
+        model: moved to `device`.
+        dataset: pictures in files.
+        store: from `prior_store`.
+        config: how the run computes: precision, workers.
+        device: where.
+        console: for the space and for progress.
+
     Raises:
-        UsageError: pictures that are not files.
         OutputError: the disk cannot hold them.
         ImageError: a picture that cannot be read.
     """
+    precision = PRECISIONS[config.precision]
     samples = [dataset[index] for index in range(len(dataset))]
-    if any(sample.path is None for sample in samples):
-        raise UsageError(f"tokens are cached for pictures in files; those of {dataset.name} are not")
     missing = [sample for sample in samples if sample.path and store.read(sample.path) is None]
     model.eval().to(device)
     blank = torch.zeros(1, 224, 224, 3, dtype=torch.uint8, device=device)
@@ -125,7 +125,7 @@ def compute_priors(
         soft_wrap=True,
     )
     store.check_space(len(missing) * each)
-    elements = read_all(_Pictures(missing), workers)
+    elements = read_all(_Pictures(missing), config.workers)
     with progress(console, len(missing), 0) as advance:
         for start in range(0, len(missing), _BATCH):
             batch = missing[start : start + _BATCH]

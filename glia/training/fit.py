@@ -78,6 +78,13 @@ class FitConfig:
         if (self.steps > 0) == (self.epochs > 0):
             raise UsageError(f"give either steps or epochs, not {self.steps} steps and {self.epochs} epochs")
 
+    def check(self, validation: Dataset, device: torch.device) -> None:
+        """Refuse, with a UsageError, what cannot be done on this device or with this validation set."""
+        if self.precision == "fp16" and device.type == "cpu":
+            raise UsageError("fp16 needs a GPU; on a CPU use bf16")
+        if self.select == "best" and not len(validation):
+            raise UsageError("without a test part there is no best evaluation; keep the last step (--select last)")
+
 
 def fit(
     task: Task,
@@ -121,10 +128,7 @@ def fit(
     """
     processes = processes or Processes.join()
     device = processes.device
-    if config.precision == "fp16" and device.type == "cpu":
-        raise UsageError("fp16 needs a GPU; on a CPU use bf16")
-    if config.select == "best" and not len(validation):
-        raise UsageError("without a test part there is no best evaluation; keep the last step (--select last)")
+    config.check(validation, device)
     module = task.module.to(device)
     groups = list(train.groups) * config.views
     per_epoch = len(groups) // groups_in_batch(groups, config.batch_size)

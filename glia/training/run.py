@@ -114,13 +114,15 @@ def train(
         raise UsageError("a backbone is trained by one process, and without --cache-tokens")
     if not processes.first:
         console = Console(quiet=True)
-    torch.manual_seed(config.fit.seed)
     if processes.first:
         _claim(out, config, resume)
     parts = _open(config, cache, check and processes.first, console)
     if resume and read_record(out).get("split") != parts.names:
         raise UsageError(f"{out}: the dataset's pictures are not those it was started with; restore them")
+    config.fit.check(parts.validation, processes.device)
+    torch.manual_seed(config.fit.seed)  # here, since reading pictures ahead draws random numbers, too
     task, remark = _task(config, parts.train, console)
+    priors = _prior_store(config, task, parts.train, cache or out / "tokens")
     if processes.first and not resume:
         # last, so that a mistake above leaves the folder free
         write_record(out, _deciding(config), parts.names, processes)
@@ -133,7 +135,10 @@ def train(
     kept = None
     if cache is not None and isinstance(parts.train, Subset):
         kept = picture_store(parts.train, cache, console)
-    priors = _priors(config, task, parts.train, cache or out / "tokens", processes, console)
+    if priors is not None and isinstance(task, QualityTask):
+        if processes.first:
+            compute_priors(task.module, parts.train, priors, config.fit, processes.device, console)
+        processes.wait()
     facts = {"dataset": config.dataset, "backbone_weights": remark, "glia": version("glia")}
     found = fit(
         task,
@@ -204,15 +209,7 @@ def _verdict(config: RunConfig, found: dict[str, float]) -> str:
 def _claim(out: Path, config: RunConfig, resume: bool) -> None:
     """Start a run's folder, or check that the run in it is the one to resume."""
     if resume:
-        facts = _deciding(config)
-        try:
-            stored = read_record(out)["config"]
-            before, now = ({**run, **run["fit"], **run["model"]} for run in (stored, facts))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UsageError(f"{out}: no run to resume here; start one without --resume") from error
-        different = [key for key in now if key not in ("fit", "model") and before.get(key) != now[key]]
-        if different:
-            raise UsageError(f"{out}: was started with another {', '.join(different)}; resume with the same options")
+        check_same(out, config)
         return
     if (out / RUN_FILE).exists():
         raise OutputError(f"{out}: holds a run already; continue it with --resume, or choose another --out")
@@ -222,6 +219,23 @@ def _claim(out: Path, config: RunConfig, resume: bool) -> None:
         raise OutputError(f"{out}: cannot be made ({error.strerror}); choose another --out") from error
 
 
+def check_same(out: Path, config: RunConfig) -> None:
+    """Check that the run in `out` was started with `config`.
+
+    Raises:
+        UsageError: it was not, or there is none.
+    """
+    facts = _deciding(config)
+    try:
+        stored = read_record(out)["config"]
+        before, now = ({**run, **run["fit"], **run["model"]} for run in (stored, facts))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{out}: no run to resume here; start one without --resume") from error
+    different = [key for key in now if key not in ("fit", "model") and before.get(key) != now[key]]
+    if different:
+        raise UsageError(f"{out}: was started with another {', '.join(different)}; resume with the same options")
+
+
 def _deciding(config: RunConfig) -> dict[str, Any]:
     """The config as JSON-ready values, less what does not change the result: how many processes prepare batches."""
     facts: dict[str, Any] = json.loads(json.dumps(asdict(config)))
@@ -229,26 +243,13 @@ def _deciding(config: RunConfig) -> dict[str, Any]:
     return facts
 
 
-def _priors(
-    config: RunConfig, task: Task, dataset: Dataset, folder: Path, processes: Processes, console: Console
-) -> ArrayStore | None:
-    """The tokens of the training pictures, computed by the first process while the others wait."""
+def _prior_store(config: RunConfig, task: Task, dataset: Dataset, folder: Path) -> ArrayStore | None:
+    """Where the tokens of the training pictures lie, if they are to be cached."""
     if not config.cache_tokens or not isinstance(task, QualityTask):
         return None
-    precision = PRECISIONS[config.fit.precision]
-    store = prior_store(task.module, folder, precision)
-    if processes.first:
-        compute_priors(
-            task.module,
-            dataset,
-            store,
-            device=processes.device,
-            precision=precision,
-            workers=config.fit.workers,
-            console=console,
-        )
-    processes.wait()
-    return store
+    if dataset[0].path is None:
+        raise UsageError(f"tokens are cached for pictures in files; those of {dataset.name} are not")
+    return prior_store(task.module, folder, PRECISIONS[config.fit.precision])
 
 
 def _task(config: RunConfig, dataset: Dataset, console: Console) -> tuple[Task, str]:

@@ -14,7 +14,8 @@ from glia.data.store import ArrayStore
 from glia.data.views import GroupSampler, TrainingViews, training_loader
 from glia.models import create_model, load_checkpoint
 from glia.training.caches import compute_priors, picture_store, prior_store
-from glia.training.run import train
+from glia.training.fit import FitConfig
+from glia.training.run import RunConfig, train
 from glia_runtime.errors import DatasetError, OutputError, UsageError
 from glia_runtime.view_spec import FragmentViews
 
@@ -84,9 +85,9 @@ def test_cached_tokens_are_the_models_own(rated: Path, tmp_path: Path) -> None:
     model = create_model(**MODEL)
     dataset = open_dataset("csv", rated)
     store = prior_store(model, tmp_path, torch.float32)
-    options = {"device": torch.device("cpu"), "precision": torch.float32, "workers": 0}
+    where = FitConfig(steps=1), torch.device("cpu")
     spoken = quiet()
-    compute_priors(model, dataset, store, console=spoken, **options)  # type: ignore[arg-type]
+    compute_priors(model, dataset, store, *where, spoken)
     # 2 (mirrored) x 197 tokens x 64 channels x 2 bytes x 10 pictures
     assert "of 10 pictures: 0.00 GB" in spoken.file.getvalue() and "10 to be computed" in spoken.file.getvalue()  # type: ignore[attr-defined]
     sampler = GroupSampler(dataset.groups, 10, 1, 0)
@@ -100,7 +101,7 @@ def test_cached_tokens_are_the_models_own(rated: Path, tmp_path: Path) -> None:
         whole = model.predict(plain["semantic"], plain["detail"])
         torch.testing.assert_close(model.predict_from(expected, plain["detail"]), whole)
     again = quiet()
-    compute_priors(model, dataset, store, console=again, **options)  # type: ignore[arg-type]
+    compute_priors(model, dataset, store, *where, again)
     assert "0 to be computed" in again.file.getvalue()  # type: ignore[attr-defined]
     (path := dataset[0].path).touch()  # type: ignore[union-attr]
     assert path is not None and store.read(path) is None
@@ -124,6 +125,13 @@ def test_tokens_of_other_weights_or_arithmetic_are_others(rated: Path, tmp_path:
 def test_what_random_choices_reach_is_not_cached(change: dict[str, object], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be cached"):
         prior_store(create_model(**MODEL, **change), tmp_path, torch.float32)
+
+
+def test_drawn_pictures_have_no_tokens_to_cache(tmp_path: Path) -> None:
+    config = RunConfig("synthetic", "glianet", dict(MODEL), pictures=1, validation_pictures=1, cache_tokens=True)
+    with pytest.raises(UsageError, match="pictures in files; those of synthetic"):
+        train(config, tmp_path / "run", None, False, quiet())
+    assert not (tmp_path / "run" / "run.json").exists()
 
 
 @pytest.mark.parametrize("main", ["detail", "semantic"])

@@ -150,7 +150,7 @@ def test_backbone_weights_from_a_folder(tmp_path: Path) -> None:
         assert str(tmp_path / f"{name}.pth") in load_backbone_weights(part, name, tmp_path)
         for key, value in part.state_dict().items():
             assert torch.equal(value, donors[name].state_dict()[key])
-    with pytest.raises(CheckpointError, match=r"not the weights of backbone test_resnet .*name a folder of files"):
+    with pytest.raises(CheckpointError, match=r"of this backbone, test_resnet .*name a folder of files"):
         load_backbone_weights(model.cnn, "test_resnet", tmp_path / "test_vit.pth")
     (tmp_path / "test_resnet.pth").unlink()
     with pytest.raises(CheckpointError, match=r"holds no test_resnet.safetensors"):

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from glia.evaluation.cli import app
 from glia.evaluation.gmad import Pool, Rival, find_duels, rivals, score_pool
-from glia.evaluation.gmad_page import write_page
+from glia.evaluation.gmad_page import write_duels
 from glia.evaluation.scoring import open_scorer
 from glia.models import create_model, save_checkpoint
 from glia_runtime.errors import UsageError
@@ -108,7 +108,7 @@ def test_names_are_text_and_links_lead_to_the_files(tmp_path: Path) -> None:
         Image.new("RGB", (8, 6)).save(file, "PNG")
     pool = pool_of([str(file) for file in files])
     duels = find_duels(pool.qualities, bins=2, pairs=3)
-    write_page(pool, duels, tmp_path, tmp_path / "page.html")
+    write_duels(pool, duels, tmp_path, tmp_path / "page.html")
     page = Reader((tmp_path / "page.html").read_text(encoding="utf-8"))
     shown = [index for duel in duels for pair in duel.pairs for index in reversed(pair)]
     assert len(shown) == len(page.all("figure")) == 24
@@ -146,7 +146,7 @@ def test_a_browser_shows_every_picture_and_loads_nothing(tmp_path: Path, width: 
     for index, file in enumerate(files):
         Image.new("RGB", (40 + 90 * (index % 2), 90), (20 * index, 90, 90)).save(file)
     pool = pool_of([str(file) for file in files])
-    write_page(pool, find_duels(pool.qualities, bins=3, pairs=2), tmp_path, tmp_path / "page.html")
+    write_duels(pool, find_duels(pool.qualities, bins=3, pairs=2), tmp_path, tmp_path / "page.html")
     with Browser(tmp_path / "profile", width=width, dark=width == 390) as browser:
         browser.open(tmp_path / "page.html")
         kinds = [event["method"] for event in browser.seen]

@@ -241,6 +241,7 @@ def test_float16_scales_its_loss_and_resumes(rated: Path, tmp_path: Path) -> Non
 def test_float16_is_refused_on_a_cpu(rated: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="use bf16"):
         train(small_run(rated, precision="fp16"), tmp_path / "run", None, False, console())
+    assert not (tmp_path / "run" / "run.json").exists()
 
 
 def test_a_dataset_that_changed_is_not_resumed(rated: Path, tmp_path: Path) -> None:

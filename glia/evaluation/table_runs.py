@@ -1,0 +1,204 @@
+"""Running the paper's tables on the datasets that are there, so that a stopped run goes on, and printing them."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+
+from glia.data import Subset, open_dataset
+from glia.evaluation.datasets import compare, predict
+from glia.evaluation.metrics import Agreement
+from glia.evaluation.paper import PAPER
+from glia.evaluation.progress import say_failures, steps
+from glia.evaluation.scoring import open_scorer
+from glia.evaluation.table_report import as_rich, write_table
+from glia.evaluation.tables import Experiment, experiments, quick, synthetic_experiments
+from glia.training.record import RUN_FILE
+from glia.training.run import SYNTHETIC, check_same, split_dataset, train
+from glia_runtime.atomic import atomic_write
+from glia_runtime.errors import UsageError
+
+# What people call a dataset's folder, in lower case and without punctuation; the first is the dataset's own name.
+FOLDERS = {
+    "live": ("live", "databaserelease2"),
+    "csiq": ("csiq",),
+    "tid2013": ("tid2013",),
+    "kadid": ("kadid", "kadid10k"),
+    "koniq": ("koniq", "koniq10k"),
+    "livec": ("livec", "clive", "challengedbrelease"),
+    "spaq": ("spaq",),
+    "flive": ("flive", "paq2piq"),
+}
+# Of drawn pictures; not the seeds of training (0) and validation (1).
+_TEST_SEED = 2
+
+
+@dataclass(frozen=True)
+class TableRuns:
+    """How tables are run.
+
+    Attributes:
+        out: the folder of the runs, one for all tables, and of the results.
+        data: a folder with a folder for each dataset, or None.
+        cache: see `glia.training.run.train`; None keeps drawn pictures in `out`, and decoded ones not at all.
+        splits: how many; None for 10, on synthetic 3 seeds, with `quick` 1.
+        quick: see `glia.evaluation.tables.quick`.
+        backbone_weights: local file, or "" for timm's hub (on synthetic, for the bundled model's).
+        precision: of the training steps.
+        workers: processes that prepare batches.
+    """
+
+    out: Path
+    data: Path | None = None
+    cache: Path | None = None
+    splits: int | None = None
+    quick: bool = False
+    backbone_weights: str = ""
+    precision: str = "fp32"
+    workers: int = 0
+
+    def splits_of(self, experiment: Experiment) -> int:
+        """How many splits, or seeds, of an experiment."""
+        return self.splits or (1 if self.quick else 3 if experiment.tested == SYNTHETIC else 10)
+
+    def prepare(self, experiment: Experiment) -> Experiment:
+        """An experiment with these options."""
+        config = experiment.config
+        fit = replace(config.fit, precision=self.precision, workers=self.workers)
+        weights = self.backbone_weights or config.backbone_weights
+        prepared = replace(experiment, config=replace(config, backbone_weights=weights, fit=fit))
+        return quick(prepared) if self.quick else prepared
+
+
+def print_table(
+    number: int,
+    datasets: Sequence[str],
+    rows: Sequence[str],
+    runs: TableRuns,
+    out: Console,
+    progress: Console,
+) -> None:
+    """Run what a table needs, as far as its datasets are there, and print it.
+
+    Args:
+        number: 1 to 6.
+        datasets: only columns with one of these; "synthetic" adds a column. Empty for all of the paper's.
+        rows: only these of the paper's; empty for all.
+        runs: how.
+        out: for the table.
+        progress: for everything else.
+
+    Raises:
+        UsageError: no such dataset or row in this table, or runs that were started with other options.
+        GliaError: whatever training and the datasets' readers raise.
+    """
+    paper = PAPER[number]
+    roots = find_datasets(runs.data) if runs.data else {}
+    wanted = _choose(number, datasets, rows)
+    for name in sorted({name for experiment in wanted for name in _needed(experiment)} - roots.keys()):
+        where = f"under {runs.data}, as {' or '.join(FOLDERS[name])}" if runs.data else "without --data"
+        progress.print(f"{name}: not found {where}; its cells stay empty", highlight=False, soft_wrap=True)
+    wanted = [runs.prepare(experiment) for experiment in wanted if _needed(experiment) <= roots.keys()]
+    for name in sorted({name for experiment in wanted for name in _needed(experiment)}):
+        open_dataset(name, roots[name])  # what is wrong with one is said before hours are spent on another
+    columns = [*paper.columns, *([SYNTHETIC] if SYNTHETIC in datasets else [])]
+    title = f"Table {number}: {paper.title}" + (" (quick: the figures mean nothing)" if runs.quick else "")
+    found: dict[tuple[str, str], list[Agreement]] = {}
+    path = runs.out / f"table{number}{'-quick' if runs.quick else ''}"
+    for split in range(max(map(runs.splits_of, wanted), default=0)):
+        for experiment in wanted:
+            if split < runs.splits_of(experiment):
+                heading = f"{experiment.row}, {experiment.column}, split {split + 1} of {runs.splits_of(experiment)}"
+                progress.print(heading, highlight=False, soft_wrap=True)
+                result = run_split(experiment, split, roots, runs.out, runs.cache, progress)
+                found.setdefault((experiment.row, experiment.column), []).append(result)
+                write_table(path, title, paper, columns, found)
+    out.print(title, highlight=False, soft_wrap=True)
+    out.print(as_rich(paper, columns, found))
+    if found:
+        progress.print(f"kept as {path}.md and {path}.csv", highlight=False, soft_wrap=True)
+
+
+def _choose(number: int, datasets: Sequence[str], rows: Sequence[str]) -> list[Experiment]:
+    found = experiments(number)
+    known = sorted({name for experiment in found for name in _needed(experiment)})
+    for name in datasets:
+        if name not in (*known, SYNTHETIC):
+            raise UsageError(f"table {number} has no column of {name!r}; it has {', '.join(known)}, and synthetic")
+    if SYNTHETIC in datasets:
+        found += synthetic_experiments(number)
+    labels = list(dict.fromkeys(experiment.row for experiment in found))
+    for row in rows:
+        if row not in labels:
+            raise UsageError(f"table {number} has no row {row!r} to run; it has {', '.join(labels)}")
+    return [
+        experiment
+        for experiment in found
+        if (not rows or experiment.row in rows)
+        and (not datasets or {experiment.tested, experiment.config.dataset} & set(datasets))
+    ]
+
+
+def _needed(experiment: Experiment) -> set[str]:
+    """The datasets whose files an experiment needs."""
+    return {experiment.config.dataset, experiment.tested} - {SYNTHETIC}
+
+
+def find_datasets(root: Path) -> dict[str, Path]:
+    """The folders of a folder that are called like one of the paper's datasets.
+
+    Raises:
+        UsageError: there is no such folder.
+    """
+    if not root.is_dir():
+        raise UsageError(f"{root}: no such folder; give the one in which the datasets' folders lie")
+    found: dict[str, Path] = {}
+    for folder in sorted(root.iterdir()):
+        plain = re.sub(r"[^a-z0-9]", "", folder.name.lower())
+        for name, known in FOLDERS.items():
+            if plain in known and folder.is_dir():
+                found.setdefault(name, folder)
+    return found
+
+
+def run_split(
+    experiment: Experiment, number: int, roots: Mapping[str, Path], out: Path, cache: Path | None, console: Console
+) -> Agreement:
+    """Train and test one split, or read what came of it; a run that was stopped goes on.
+
+    Args:
+        experiment: what.
+        number: which split, from 0.
+        roots: where the datasets lie.
+        out: the folder of all runs.
+        cache: see `TableRuns`.
+        console: for what training says.
+
+    Raises:
+        UsageError: the folder holds a run with other options.
+        GliaError: whatever training and the dataset's reader raise.
+    """
+    config = replace(experiment.split(number), root=str(roots.get(experiment.config.dataset, "")))
+    folder = out / experiment.name / f"split-{number}"
+    result = folder / f"tested-{experiment.tested}.json"
+    if result.exists():
+        check_same(folder, config)
+        return Agreement(**json.loads(result.read_text()))
+    if cache is None and config.dataset == SYNTHETIC:
+        cache = out / "drawn"
+    scorer = open_scorer(str(train(config, folder, cache, (folder / RUN_FILE).exists(), console)))
+    if experiment.tested == SYNTHETIC:
+        tested = open_dataset(SYNTHETIC, cache, pictures=experiment.pictures, seed=_TEST_SEED)
+    else:
+        tested = open_dataset(experiment.tested, roots[experiment.tested])
+        if experiment.tested == config.dataset:
+            tested = Subset(tested, split_dataset(tested, config.split, config.train_share).test)
+    predictions = predict(scorer, tested, steps(len(tested), "testing", console))
+    say_failures([f"not tested: {row.error}" for row in predictions if row.error], console)
+    found = compare(predictions, scorer.manifest.score_scale, tested.scale)
+    with atomic_write(result) as temporary:
+        temporary.write_text(json.dumps(asdict(found), indent=2) + "\n")
+    return found
