@@ -16,18 +16,16 @@ import numpy.typing as npt
 import onnx
 import onnx.checker
 import onnxruntime
-import openvino
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
-from openvino.frontend.onnx import ConversionExtension
 from torch import Tensor
 
 import glia.ops
 from glia_export.fragment_sample_onnx import FUNCTION_DOMAIN, FUNCTION_NAME, fragment_sample_function
-from glia_runtime.backends.openvino import fragment_sample_node
+from glia_runtime.backends.openvino import core
 from glia_runtime.errors import UsageError
 from glia_runtime.fragments import FragmentSpec, fragment_sample
 from glia_runtime.views import enlarge
@@ -179,9 +177,7 @@ def onnx_session(
 
 def openvino_request(spec: FragmentSpec = SPEC) -> Any:
     """Compile the same model with the node in OpenVINO's operators."""
-    core = openvino.Core()
-    core.add_extension(ConversionExtension(FUNCTION_NAME, FUNCTION_DOMAIN, fragment_sample_node))
-    return core.compile_model(core.read_model(onnx_model(spec=spec)), "CPU").create_infer_request()
+    return core().compile_model(core().read_model(onnx_model(spec=spec)), "CPU").create_infer_request()
 
 
 def sample_openvino(images: Sequence[Image], offsets: Offsets | None) -> Image:

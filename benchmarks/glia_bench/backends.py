@@ -31,6 +31,7 @@ from glia_export import export_checkpoint
 from glia_export.targets import TARGETS
 from glia_runtime.backends import choices
 from glia_runtime.backends.base import usable_cpus
+from glia_runtime.backends.openvino import core
 from glia_runtime.inputs import Inputs
 from glia_runtime.manifest import Precision, Target, read_manifest
 
@@ -69,7 +70,7 @@ def _openvino_product(left: torch.Tensor, right: torch.Tensor, hint: str, thread
     # One number comes out: copying the whole product would be timed as well.
     model = openvino.Model([opset13.reduce_max(product, np.array([0, 1]))], [data])
     properties = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads}
-    request = openvino.Core().compile_model(model, "CPU", properties).create_infer_request()
+    request = core().compile_model(model, "CPU", properties).create_infer_request()
     return lambda: request.infer([left.numpy()], share_inputs=True)
 
 

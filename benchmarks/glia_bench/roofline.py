@@ -23,6 +23,7 @@ from glia_bench.results import Measurement
 from glia_bench.subjects import ARITHMETIC, Subject
 from glia_runtime.backends import is_installed
 from glia_runtime.backends.base import usable_cpus
+from glia_runtime.backends.openvino import core
 from glia_runtime.errors import UsageError
 from glia_runtime.inputs import Inputs
 from glia_runtime.manifest import Manifest
@@ -172,7 +173,7 @@ def _openvino_product(first: Any, second: Any, hint: str) -> Product:
     left = operators.parameter(first.shape, np.float32)
     model = openvino.Model([operators.matmul(left, operators.constant(second), False, False)], [left])
     options = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": usable_cpus()}
-    request = openvino.Core().compile_model(model, "CPU", options).create_infer_request()
+    request = core().compile_model(model, "CPU", options).create_infer_request()
     request.set_input_tensor(openvino.Tensor(first, shared_memory=True))
     return lambda: request.infer()
 

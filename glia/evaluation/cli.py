@@ -136,9 +136,9 @@ def evaluate(
             raise typer.Exit(1)
 
 
-add_tables(app)
 app.command(cls=Command)(gmad)
 app.command(cls=Command)(maps)
+add_tables(app)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ import onnx
 import onnx.checker
 import onnx_ir as ir
 import onnxruntime  # type: ignore[import-untyped]
-import openvino
 import pytest
 from onnx import TensorProto
 
@@ -18,13 +17,14 @@ from glia_export.half import SMALLEST_STORED
 from glia_export.onnx_export import MANIFEST_KEY, OPSET, build_onnx, embed_manifest
 from glia_export.parity import pictures_in, reference_scores
 from glia_runtime import Scorer, read_manifest
+from glia_runtime.backends.openvino import core
 from glia_runtime.errors import ArtifactError, ImageError, ManifestError
 from glia_runtime.manifest import InputKind, Limits, Manifest, Precision, manifest_path
 from glia_runtime.view_spec import FragmentViews
 from tests.glia_export.conftest import Exported, spread_model
 
 PRECISIONS = ("fp32", "fp16", "fp16-weights")
-HAS_BF16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+HAS_BF16 = "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 needs_bf16 = pytest.mark.skipif(not HAS_BF16, reason="this CPU computes no bfloat16")
 ALL = [(kind, precision) for kind in ("views", "image") for precision in PRECISIONS]
 BOUNDS = {"fp32": 1e-2, "fp16": 1.0, "fp16-weights": 1.0}

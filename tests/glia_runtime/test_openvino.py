@@ -1,7 +1,9 @@
-"""What is OpenVINO's own: padding to few shapes, and scores that stay when the next batch runs."""
+"""What is OpenVINO's own: padding to few shapes, scores that stay when the next batch runs, one core for all."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -38,3 +40,20 @@ def test_scores_stay_when_the_next_batch_runs(image_artifact: Path) -> None:
     dark, bright = (collate([(np.full((224, 224, 3), grey, np.uint8),)], backend.manifest) for grey in (0, 255))
     first = backend.run(dark)
     assert backend.run(bright) == pytest.approx([1.0]) and first == pytest.approx([0.0])
+
+
+def test_signals_survive_models_that_come_and_go(views_artifact: Path) -> None:
+    """See `core`: with a core for each model the signal of the child's end ended Python itself."""
+    program = f"""
+import signal, subprocess, sys
+from glia_runtime import Scorer
+signal.signal(signal.SIGCHLD, lambda *_: None)
+first, second = (Scorer.open({str(views_artifact)!r}, backend="openvino") for _ in range(2))
+del first
+del second
+subprocess.run([sys.executable, "-c", ""], check=True)
+"""
+    done = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
 from typing import Any
 
@@ -30,12 +31,11 @@ class OpenVinoBackend(Backend):
     @classmethod
     def obstacle(cls, device: str, precision: Precision) -> str | None:
         # Where the CPU has no bfloat16 the hint is ignored, and float32 would pass for it.
-        if precision == "bf16" and "BF16" not in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        if precision == "bf16" and "BF16" not in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             return "this CPU computes no bfloat16; choose --backend openvino"
         return None
 
     def _load(self) -> None:
-        core = _core()
         properties = {
             "PERFORMANCE_HINT": "LATENCY",  # one batch at a time, all threads on it
             "INFERENCE_PRECISION_HINT": "bf16" if self.precision == "bf16" else "f32",
@@ -44,12 +44,9 @@ class OpenVinoBackend(Backend):
             "ENABLE_CPU_PINNING": False,
         }
         try:
-            if self.manifest.input == "image":
-                extension = import_module("openvino.frontend.onnx").ConversionExtension
-                core.add_extension(extension("FragmentSample", "glia", fragment_sample_node))
-            model = core.read_model(str(self.artifact))
+            model = core().read_model(str(self.artifact))
             self._check_signature((item.any_name for item in model.inputs), (item.any_name for item in model.outputs))
-            self._request: Any = core.compile_model(model, "CPU", properties).create_infer_request()
+            self._request: Any = core().compile_model(model, "CPU", properties).create_infer_request()
         except (RuntimeError, TypeError) as error:
             raise self._refuse(error) from error
 
@@ -71,8 +68,19 @@ def _pad_to_grid(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return np.pad(images, ((0, 0), (0, down), (0, across), (0, 0)))
 
 
-def _core() -> Any:
-    return import_module("openvino").Core()  # by name, because openvino may be missing where types are checked
+@cache
+def core() -> Any:
+    """The process's one `openvino.Core`, which knows the fragment operator.
+
+    Never a second one: the CPU plugin in each takes over the thread's alternate signal stack, and puts back what it
+    found when it goes. Where two went in the order they came, that was the stack which the first had freed; the next
+    signal with a handler (torch's DataLoader has one for its processes' ends) then killed Python without a word.
+    Seen with OpenVINO 2026.4.
+    """
+    core = import_module("openvino").Core()  # by name, because openvino may be missing where types are checked
+    extension = import_module("openvino.frontend.onnx").ConversionExtension
+    core.add_extension(extension("FragmentSample", "glia", fragment_sample_node))
+    return core
 
 
 def fragment_sample_node(node: Any) -> list[Any]:
