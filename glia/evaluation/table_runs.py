@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import track
 
 from glia.data import Subset, open_dataset
 from glia.evaluation.datasets import compare, predict
 from glia.evaluation.metrics import Agreement
 from glia.evaluation.paper import PAPER
+from glia.evaluation.progress import say_failures, steps
 from glia.evaluation.scoring import open_scorer
 from glia.evaluation.table_report import as_rich, write_table
 from glia.evaluation.tables import Experiment, experiments, quick, synthetic_experiments
@@ -196,11 +196,8 @@ def run_split(
         tested = open_dataset(experiment.tested, roots[experiment.tested])
         if experiment.tested == config.dataset:
             tested = Subset(tested, split_dataset(tested, config.split, config.train_share).test)
-    steps = iter(track(range(len(tested)), "testing", console=console, disable=not console.is_terminal))
-    predictions = predict(scorer, tested, lambda: next(steps, None))
-    for prediction in predictions:
-        if prediction.error:
-            console.print(f"not tested: {prediction.error}", highlight=False, soft_wrap=True)
+    predictions = predict(scorer, tested, steps(len(tested), "testing", console))
+    say_failures([f"not tested: {row.error}" for row in predictions if row.error], console)
     found = compare(predictions, scorer.manifest.score_scale, tested.scale)
     with atomic_write(result) as temporary:
         temporary.write_text(json.dumps(asdict(found), indent=2) + "\n")
