@@ -19,7 +19,6 @@ from glia_runtime.fragments import Image
 from glia_runtime.manifest import View
 from glia_runtime.maps import overlay
 from glia_runtime.markup import as_text, common_folder, in_thousandths, link, scale_line
-from glia_runtime.views import sample_views
 
 _TITLE = "Where the model looks"
 
@@ -62,7 +61,7 @@ def look(model: GLIANet, image: Image) -> Look:
     Raises:
         ImageError: the picture is too narrow to be enlarged.
     """
-    semantic, detail = (torch.from_numpy(view)[None] for view in sample_views(image))
+    semantic, detail = (torch.from_numpy(view)[None] for view in model.view_spec.sample(image))
     score, after = model.look(semantic, detail)
     return Look(float(score), _look_untouched(model, semantic)[0].numpy(), after[0].numpy())
 
