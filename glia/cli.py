@@ -45,6 +45,7 @@ class Loss(str, Enum):
 
     quality = "quality"
     correlation = "correlation"
+    l1 = "l1"
 
 
 class Select(str, Enum):
@@ -58,9 +59,9 @@ def _list_configs(wanted: bool) -> None:
     """The callback of ``--list-configs``."""
     if wanted:
         with errors_on_one_line("glia-train", False):
-            from glia.training.recipes import RECIPES
+            from glia.training.recipes import NAMED
 
-            for recipe in RECIPES.values():
+            for recipe in NAMED.values():
                 typer.echo(f"{recipe.name}\n    {recipe.about}\n    {recipe.command}")
                 typer.echo(f"    the paper: {recipe.paper_line}; {recipe.hardware}; time {recipe.time}")
             raise typer.Exit
@@ -72,7 +73,9 @@ def train(
     out: Annotated[Path, typer.Option(help="Folder of the run: checkpoints, metrics.csv, run.json.")],
     config: Annotated[
         str | None,
-        typer.Option(help="A row of the paper's tables, table1/koniq say; other options override what it says."),
+        typer.Option(
+            help="A row of the paper's tables, table1/koniq say, or glintiqa/koniq; other options override it."
+        ),
     ] = None,
     list_configs: Annotated[
         bool,
@@ -121,7 +124,8 @@ def train(
     backbone_weights: Annotated[
         Path | None,
         typer.Option(
-            help="Local weights of the backbone. Default: timm's hub, and random ones where it is out of reach."
+            help="Local weights of the backbone, or a folder with a file for each. Default: timm's hub, and random "
+            "ones where it is out of reach."
         ),
     ] = None,
     pretrain_backbone: Annotated[
@@ -155,7 +159,10 @@ def train(
     learning_rate: Annotated[float, typer.Option(help="AdamW's peak; warm-up, then a cosine to zero.")] = 3e-4,
     weight_decay: Annotated[float, typer.Option(help="AdamW's.")] = 1e-2,
     loss: Annotated[
-        Loss, typer.Option(help="quality: correlation, order within a series, and scale. correlation: LoDa's.")
+        Loss,
+        typer.Option(
+            help="quality: correlation, order within a series, and scale. correlation: LoDa's. l1: GlintIQA's."
+        ),
     ] = Loss.quality,
     select: Annotated[
         Select | None,
@@ -229,15 +236,15 @@ def _run_config(name: str | None, given: dict[str, Any]) -> "RunConfig":
     from glia.models import PRESETS
     from glia.models.glianet import GLIANetConfig
     from glia.training.fit import FitConfig
-    from glia.training.recipes import RECIPES
+    from glia.training.recipes import NAMED
     from glia.training.run import SYNTHETIC, RunConfig
 
-    if name is not None and name not in RECIPES:
+    if name is not None and name not in NAMED:
         raise UsageError(f"no config {name!r}; glia-train --list-configs shows them all")
     if "steps" in given and "epochs" in given:
         raise UsageError("--steps and --epochs both say how long; give one of them")
     if name is not None:
-        base = RECIPES[name].config
+        base = NAMED[name].config
     elif given.get("dataset", SYNTHETIC) == SYNTHETIC:
         fit = FitConfig(steps=_STEPS, evaluate_every=_EVALUATE_EVERY)
         base = RunConfig(dataset=SYNTHETIC, architecture="glianet", model={}, fit=fit)

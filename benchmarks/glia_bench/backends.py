@@ -34,7 +34,6 @@ from glia_runtime.backends.base import usable_cpus
 from glia_runtime.backends.openvino import core
 from glia_runtime.inputs import Inputs
 from glia_runtime.manifest import Precision, Target, read_manifest
-from glia_runtime.views import VIEW_SIZE
 
 DEFAULT_BACKBONE = "vit_base_patch16_224"
 # (rows, inner, columns): a cube, and the product that a ViT-B/16 layer makes of 8 pictures.
@@ -77,20 +76,20 @@ def _openvino_product(left: torch.Tensor, right: torch.Tensor, hint: str, thread
 
 def flops_of(model: QualityModel) -> int:
     """Floating-point operations for one picture, a multiplication and an addition counted as two."""
-    view = torch.zeros(1, VIEW_SIZE, VIEW_SIZE, 3, dtype=torch.uint8)
+    views = [torch.zeros(1, *model.view_spec.shape, dtype=torch.uint8) for _ in model.view_spec.names]
     # The counter knows matrix products, not every fused attention.
     with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        model(view, view)
+        model(*views)
     return int(counter.get_total_flops())
 
 
 def eager(model: QualityModel, inputs: Inputs) -> Job:
     """The model in PyTorch, fp32."""
-    semantic, detail = (torch.from_numpy(inputs[name]) for name in ("semantic", "detail"))
+    views = [torch.from_numpy(inputs[name]) for name in model.view_spec.names]
 
     def run() -> None:
         with torch.inference_mode():
-            model(semantic, detail)
+            model(*views)
 
     return run
 
@@ -125,8 +124,8 @@ def measure(checkpoint: Path, images: Path | None, batch: int, runs: int) -> dic
     torch.set_num_threads(threads)
     model = load_checkpoint(checkpoint)
     flops = flops_of(model)
-    views = np.random.default_rng(0).integers(0, 256, (2, batch, VIEW_SIZE, VIEW_SIZE, 3), dtype=np.uint8)
-    inputs: Inputs = {"semantic": views[0], "detail": views[1]}
+    rng, shape = np.random.default_rng(0), (batch, *model.view_spec.shape)
+    inputs: Inputs = {name: rng.integers(0, 256, shape, dtype=np.uint8) for name in model.view_spec.names}
     peaks = matrix_peaks(threads)
     with tempfile.TemporaryDirectory() as folder:
         timed_ways: dict[str, tuple[Job, dict[str, Any]]] = {"eager PyTorch": (eager(model, inputs), {})}

@@ -27,7 +27,13 @@ def parity(
     models: Annotated[
         list[str], typer.Argument(metavar="MODELS", help="Artifacts and checkpoints to compare with the reference.")
     ],
-    reference: Annotated[Path, typer.Option(help="Checkpoint that is run in PyTorch fp32.")],
+    reference: Annotated[
+        list[Path],
+        typer.Option(
+            help="Checkpoint that is run in PyTorch fp32; may be repeated: each model is compared with the one it was "
+            "exported from, else with the first."
+        ),
+    ],
     images: Annotated[Path, typer.Option(help="Folder of photographs, 200 at most.")],
     max_difference: Annotated[
         float | None,
@@ -54,16 +60,17 @@ def parity(
     \b
     glia-bench parity --reference model.pt model.onnx model16.onnx model.ts --images photos
     glia-bench parity --reference model.pt model.onnx --images photos --max-difference 0.01 --html parity.html
+    glia-bench parity --reference glianet.pt --reference glintiqa.pt glianet.onnx glintiqa.onnx --images photos
     """  # noqa: D301 (click takes a real backspace for: do not rewrap)
     with measuring(debug, ("torch", "torch"), ("scipy", "scipy")):
         from glia_bench.measure import progress
-        from glia_bench.parity import measure_parity
+        from glia_bench.parity import by_reference, measure_parity
         from glia_bench.subjects import expand, open_subjects
 
         specs = expand(models, backend, device)
         subjects, refusals = open_subjects(specs)
         settings = {
-            "reference": reference.name,
+            "reference": ", ".join(path.name for path in reference),
             "models": [str(spec) for spec in specs],
             "images": images.name,
             "max_difference": max_difference,
@@ -71,17 +78,21 @@ def parity(
         }
         with (
             recorded("parity", settings, output, csv, html, refusals) as recorder,
-            progress(1 + len(subjects)) as step,
+            progress(len(reference) + len(subjects)) as step,
         ):
-            missed = measure_parity(
-                recorder,
-                reference,
-                subjects,
-                images,
-                max_difference=max_difference,
-                min_srcc=min_srcc,
-                step=step,
-            )
+            missed = [
+                line
+                for path, compared in by_reference(reference, subjects)
+                for line in measure_parity(
+                    recorder,
+                    path,
+                    compared,
+                    images,
+                    max_difference=max_difference,
+                    min_srcc=min_srcc,
+                    step=step,
+                )
+            ]
         for line in missed:
             say(line)
         if refusals or missed:

@@ -1,4 +1,4 @@
-"""GLIANet in each form that PyTorch runs: pictures a second, share of the matrix peak, and parity with fp32.
+"""A model in each form that PyTorch runs: pictures a second, share of the matrix peak, and parity with fp32.
 
     python -m glia_bench.gpu_model [--device cuda] [--checkpoint model.pt] [--output FILE]
 
@@ -30,7 +30,7 @@ from glia_export.pt2_export import package_target, save_pt2
 from glia_export.torchscript_export import save_torchscript
 from glia_runtime.backends.pt2 import CudaGraph
 
-Form = Callable[[Tensor, Tensor], Tensor]
+Form = Callable[..., Tensor]
 
 BATCHES = (1, 8, 64, 256)
 FORMS = ("eager fp32", "eager fp16", "torchscript fp16", "pt2 fp16")
@@ -58,7 +58,7 @@ def make_form(name: str, model: QualityModel, device: str, folder: Path) -> Form
     return package
 
 
-def _measured(form: Form, views: tuple[Tensor, Tensor], graph: bool, repeats: int) -> float:
+def _measured(form: Form, views: tuple[Tensor, ...], graph: bool, repeats: int) -> float:
     if graph:
         form(*views)  # loads the kernels, which must not happen while recording
         recorded = CudaGraph(torch, form, list(views))
@@ -73,11 +73,10 @@ def measure(
     """Figures of each form at each batch; `model` is in float32 on the CPU."""
     half = torch.float16 if device == "cuda" else torch.float32
     peak = matrix_peak(device, half, _PEAK_SIZE[device])
-    semantic, detail = (
-        torch.from_numpy(np.stack(views)).to(device) for views in zip(*built_in_pictures().views, strict=True)
-    )
+    spec = model.view_spec
+    seen = [torch.from_numpy(np.stack(view)).to(device) for view in zip(*built_in_pictures(spec).views, strict=True)]
     with FlopCounterMode(display=False) as counter:
-        make_form("eager fp32", model, device, Path())(semantic[:1], detail[:1])
+        make_form("eager fp32", model, device, Path())(*(view[:1] for view in seen))
     work = counter.get_total_flops()
     reference: Tensor | None = None
     rows: dict[str, Any] = {}
@@ -85,15 +84,15 @@ def measure(
         for name in forms:
             form = make_form(name, model, device, Path(folder))
             # Eight at a time, as everywhere the scores are compared.
-            parts = zip(semantic.split(8), detail.split(8), strict=True)
+            parts = zip(*(view.split(max(1, 8 // spec.looks)) for view in seen), strict=True)
             scores = torch.cat([form(*part).float() for part in parts])
             reference = scores if reference is None else reference
             row: dict[str, Any] = {"largest_difference": (scores - reference).abs().max().item()}
             for batch in batches:
                 views = tuple(
-                    torch.randint(0, 256, (batch, 224, 224, 3), dtype=torch.uint8, device=device) for _ in range(2)
+                    torch.randint(0, 256, (batch, *spec.shape), dtype=torch.uint8, device=device) for _ in spec.names
                 )
-                taken = _measured(form, views, name.startswith("pt2") and device == "cuda", repeats)  # type: ignore[arg-type]
+                taken = _measured(form, views, name.startswith("pt2") and device == "cuda", repeats)
                 row[f"batch {batch}"] = {
                     "seconds": taken,
                     "pictures_per_second": batch / taken,
@@ -113,11 +112,11 @@ def measure(
 
 def main(
     device: Annotated[str, typer.Option(help="cuda or cpu.")] = "cuda",
-    checkpoint: Annotated[Path | None, typer.Option(help="Default: ViT-B/16 with random weights.")] = None,
+    checkpoint: Annotated[Path | None, typer.Option(help="Default: GLIANet on ViT-B/16 with random weights.")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Runs of each form and batch.")] = 20,
     output: Annotated[Path | None, typer.Option(help="Write all figures and the machine here, as JSON.")] = None,
 ) -> None:
-    """Measure GLIANet in eager PyTorch, TorchScript and as a compiled package."""
+    """Measure a model in eager PyTorch, TorchScript and as a compiled package."""
     torch.manual_seed(0)
     model = load_checkpoint(checkpoint) if checkpoint else create_model("glianet").eval()
     result = measure(model, device, BATCHES, FORMS, repeats)

@@ -15,7 +15,8 @@ from glia_bench.recording import Recorder
 from glia_bench.results import Measurement
 from glia_bench.subjects import Subject
 from glia_export.parity import ParitySet, compare, pictures_in, reference_scores
-from glia_runtime.manifest import Limits, ParityRow
+from glia_runtime.errors import UsageError
+from glia_runtime.manifest import Limits, ParityRow, sha256_file
 
 Scores = npt.NDArray[np.float32]
 
@@ -23,6 +24,15 @@ WORST = 5
 """Pictures named for each subject."""
 
 _BATCH = 8
+
+
+def by_reference(references: Sequence[Path], subjects: Sequence[Subject]) -> list[tuple[Path, list[Subject]]]:
+    """Each reference with the subjects that were exported from it; the first also with those from none of them."""
+    digests = {sha256_file(path): path for path in reversed(references) if path.is_file()}
+    found: dict[Path, list[Subject]] = {path: [] for path in references}
+    for subject in subjects:
+        found[digests.get(subject.manifest.checkpoint_sha256, references[0])].append(subject)
+    return [(path, compared) for path, compared in found.items() if compared]
 
 
 def measure_parity(
@@ -49,11 +59,18 @@ def measure_parity(
 
     Raises:
         CheckpointError: the reference cannot be read.
-        UsageError: no readable picture.
+        UsageError: no readable picture, or a subject that is shown something else than the reference.
     """
     step("PyTorch fp32")
     model = load_checkpoint(reference)
-    pictures = pictures_in(folder, _tightest([subject.manifest.limits for subject in subjects]), recorder.note)
+    for subject in subjects:
+        if subject.manifest.view_spec != model.view_spec:
+            raise UsageError(
+                f"{subject.name}: a {subject.manifest.architecture}, and {reference} is a {model.architecture}: "
+                "name its own checkpoint with another --reference"
+            )
+    limits = _tightest([subject.manifest.limits for subject in subjects])
+    pictures = pictures_in(folder, model.view_spec, limits, recorder.note)
     expected = reference_scores(model, pictures.views)
     missed = []
     for subject in subjects:
@@ -100,9 +117,9 @@ def _facts(row: ParityRow, max_difference: float | None, min_srcc: float | None,
 def _scores(subject: Subject, pictures: ParitySet) -> Scores:
     # Views are there already; whole pictures are decoded again, one at a time.
     if subject.manifest.input == "views":
+        step = max(1, _BATCH // subject.manifest.view_spec.looks)
         batches = (
-            subject.collate(list(pictures.views[start : start + _BATCH]))
-            for start in range(0, len(pictures.views), _BATCH)
+            subject.collate(list(pictures.views[start : start + step])) for start in range(0, len(pictures.views), step)
         )
         return np.concatenate([subject.run(batch) for batch in batches])
     return np.concatenate([subject.run(subject.collate([subject.prepare(image)])) for image in pictures.images()])

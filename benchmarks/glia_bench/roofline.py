@@ -8,6 +8,7 @@ product than any that was tried here.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -109,26 +110,24 @@ def limit_facts(subject: Subject, inputs: Inputs, ceilings: Ceilings) -> dict[st
 
 def model_cost(manifest: Manifest) -> Cost | None:
     """Count the model of a manifest by `torch.utils.flop_counter` on shapes alone, nothing being computed."""
-    fields = tuple(sorted(manifest.config.items()))
     try:
-        return _count(manifest.architecture, fields)
-    except (UsageError, TypeError):  # an architecture of another glia; a config with a list in it
+        return _count(manifest.architecture, json.dumps(manifest.config))
+    except (UsageError, TypeError):  # an architecture of another glia
         return None
 
 
 @cache
-def _count(architecture: str, fields: tuple[tuple[str, Any], ...]) -> Cost:
+def _count(architecture: str, config: str) -> Cost:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     from glia.models import create_model
 
     with torch.device("meta"), torch.inference_mode():
-        model = create_model(architecture, **dict(fields)).eval()
-        side = model.fragment_spec.size
-        view = torch.zeros(1, side, side, 3, dtype=torch.uint8)
+        model = create_model(architecture, **json.loads(config)).eval()
+        spec = model.view_spec
         with FlopCounterMode(display=False) as counter:
-            model(view, view)
+            model(*(torch.zeros(1, *spec.shape, dtype=torch.uint8) for _ in spec.names))
     return Cost(counter.get_total_flops(), sum(parameter.numel() for parameter in model.parameters()))
 
 

@@ -73,7 +73,7 @@ def _run_backend(scorer: Scorer, paths: list[Path]) -> None:
     picture = prepare(decode_picture(paths[0]), scorer.manifest)
     for start in range(0, len(paths), DEFAULT_BATCH_SIZE):
         batch = [picture] * min(DEFAULT_BATCH_SIZE, len(paths) - start)
-        scorer._backend.run(collate(batch, scorer.manifest.input))
+        scorer._backend.run(collate(batch, scorer.manifest))
 
 
 def _in_threads(work: Callable[[Path], object], paths: list[Path]) -> None:

@@ -93,7 +93,7 @@ class Subject:
 
     def collate(self, pictures: list[Prepared]) -> Inputs:
         """A batch for `run`."""
-        return collate(pictures, self.manifest.input)
+        return collate(pictures, self.manifest)
 
     def run(self, inputs: Inputs) -> npt.NDArray[np.float32]:
         """The graph alone: float32 [B]."""

@@ -71,7 +71,7 @@ def export(
         typer.Option(
             "--input",
             help="image: raw pictures of any size, no preprocessing code around the artifact. "
-            "views: the two 224x224 views, for hosts that make them while decoding.",
+            "views: what the model is shown (GLIANet: two views of 224x224), for hosts that make that while decoding.",
         ),
     ] = Input.image,
     output: Annotated[

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from glia.ops.resize import LONGEST_SIDE
 from glia_runtime.errors import UsageError
-from glia_runtime.fragments import FragmentSpec
-from glia_runtime.inputs import INPUT_NAMES
-from glia_runtime.manifest import InputKind, Limits
+from glia_runtime.manifest import InputKind, Limits, input_names
 from glia_runtime.probe import PROBE_SIZES
+from glia_runtime.view_spec import ViewSpec
+from glia_runtime.views import VIEW_SIZE
 
 Shape = tuple[int, ...]
 
@@ -55,6 +55,7 @@ class Profile:
     """`EngineOptions` for one input, defaults filled in."""
 
     kind: InputKind
+    views: ViewSpec
     min_batch: int
     opt_batch: int
     max_batch: int
@@ -67,22 +68,23 @@ class Profile:
             return Limits(max_batch=self.max_batch)
         return Limits(max_batch=self.max_batch, max_height=self.max_size, max_width=self.max_size)
 
-    def shapes(self, spec: FragmentSpec) -> dict[str, tuple[Shape, Shape, Shape]]:
+    @property
+    def shapes(self) -> dict[str, tuple[Shape, Shape, Shape]]:
         """Of each graph input the smallest, the usual and the largest shape."""
         batches = (self.min_batch, self.opt_batch, self.max_batch)
-        first, second = INPUT_NAMES[self.kind]
+        names = input_names(self.kind, self.views)
         if self.kind == "views":
-            view = _three([(batch, spec.size, spec.size, 3) for batch in batches])
-            return {first: view, second: view}
-        sides = (spec.size, min(_OPT_SIZE, self.max_size), self.max_size)
+            return dict.fromkeys(names, _three([(batch, *self.views.shape) for batch in batches]))
+        sides = (VIEW_SIZE, min(_OPT_SIZE, self.max_size), self.max_size)
+        images, sizes = names
         return {
-            first: _three([(batch, side, side, 3) for batch, side in zip(batches, sides, strict=True)]),
-            second: _three([(batch, 2) for batch in batches]),
+            images: _three([(batch, side, side, 3) for batch, side in zip(batches, sides, strict=True)]),
+            sizes: _three([(batch, 2) for batch in batches]),
         }
 
 
-def profile_of(options: EngineOptions, kind: InputKind) -> Profile:
-    """Check `options` and fill in what they leave open.
+def profile_of(options: EngineOptions, kind: InputKind, views: ViewSpec) -> Profile:
+    """Check `options` and fill in what they leave open; where a picture is many crops, with fewer pictures.
 
     Raises:
         UsageError: they contradict one another or the input, or are out of range.
@@ -101,15 +103,17 @@ def profile_of(options: EngineOptions, kind: InputKind) -> Profile:
         )
     min_batch = 1 if options.min_batch is None else options.min_batch
     # What is left open gives way to what is named.
-    max_batch = max(_MAX_BATCH[kind], *known, 1) if options.max_batch is None else options.max_batch
-    opt_batch = min(max(_OPT_BATCH, min_batch), max_batch) if options.opt_batch is None else options.opt_batch
+    max_batch = max(_MAX_BATCH[kind] // views.looks, *known, 1) if options.max_batch is None else options.max_batch
+    opt_batch = (
+        min(max(_OPT_BATCH // views.looks, min_batch), max_batch) if options.opt_batch is None else options.opt_batch
+    )
     max_size = LARGEST_SIZE if options.max_size is None else options.max_size
     if not _SMALLEST_MAX_SIZE <= max_size <= LONGEST_SIDE:
         raise UsageError(
             f"--max-size {max_size}: choose {_SMALLEST_MAX_SIZE} (the longest side of a self-test picture) "
             f"to {LONGEST_SIDE}"
         )
-    return Profile(kind, min_batch, opt_batch, max_batch, max_size)
+    return Profile(kind, views, min_batch, opt_batch, max_batch, max_size)
 
 
 def _three(shapes: list[Shape]) -> tuple[Shape, Shape, Shape]:

@@ -48,7 +48,6 @@ from glia_runtime.manifest import (
 )
 from glia_runtime.probe import probe_images
 from glia_runtime.scorer import Scorer
-from glia_runtime.views import sample_views
 
 if TYPE_CHECKING:
     import onnx
@@ -104,20 +103,22 @@ def export_checkpoint(
         raise UsageError(f"--to {target} gives scores only; for maps export --to onnx")
     if device != "cpu" and target != "pt2":
         raise UsageError(f"--to {target} compiles for no device: leave out --device")
-    profile = profile_of(engine or EngineOptions(), input) if info.is_engine else None
     checkpoint = Path(checkpoint)
     output = Path(output) if output is not None else Path(checkpoint.stem + info.suffix)
     with write_pair(output) as temporary:
         if output.exists() and checkpoint.exists() and output.samefile(checkpoint):
             raise UsageError(f"{output}: is the checkpoint itself; name another file with -o")
-        compiler = choose_compiler(target, (engine or EngineOptions()).compute_capabilities, say) if profile else None
+        options = engine or EngineOptions()
+        compiler = choose_compiler(target, options.compute_capabilities, say) if info.is_engine else None
         package = package_target(device, precision) if target == "pt2" else None
         say(f"reading {checkpoint}")
         model = load_checkpoint(checkpoint)
         if maps and model.map_view is None:
             raise UsageError(f"{checkpoint}: this {model.architecture} cannot say where it looked; leave out --maps")
+        profile = profile_of(options, input, model.view_spec) if info.is_engine else None
         limits = _limits(input, profile)
-        pictures = pictures_in(Path(images), limits, say) if images is not None else built_in_pictures()
+        spec = model.view_spec
+        pictures = pictures_in(Path(images), spec, limits, say) if images is not None else built_in_pictures(spec)
         say(f"scoring {pictures.about} with the PyTorch model")
         reference = reference_scores(model, pictures.views)
         draft = Manifest(
@@ -131,7 +132,7 @@ def export_checkpoint(
             score_scale=model.score_scale,
             parity=(),
             probe=_probe(model, precision),
-            fragment_spec=model.fragment_spec,
+            **spec.manifest_fields(),
             limits=limits,
             map_view=model.map_view if maps else None,
             glia_version=version("glia"),
@@ -213,7 +214,7 @@ def _checked_target(target: str, precision: str) -> TargetInfo:
 
 
 def _probe(model: QualityModel, precision: Precision) -> Probe:
-    scores = reference_scores(model, list(map(sample_views, probe_images())))
+    scores = reference_scores(model, list(map(model.view_spec.sample, probe_images())))
     # The bound that the export itself keeps: another machine's order of summation stays far inside it (1e-6 of the
     # range in fp32), another graph, kernel bug or precision does not.
     return Probe(tuple(scores.tolist()), BOUNDS[precision].max_abs * model.score_scale.range)
@@ -273,7 +274,7 @@ def _write_engine(
         _demand(row)
         capabilities = ", ".join(compiler.compute_capabilities)
         say(f"compiling that graph with {compiler.title} for compute capability {capabilities}")
-        shapes = profile.shapes(draft.fragment_spec)
+        shapes = profile.shapes
         if not (plugin and _built_with_plugin(proto, path, compiler, shapes, progress, say)):
             build_engine(graph, path, compiler, shapes, progress)
     return replace(draft, parity=(replace(row, backend=row.backend + how),))

@@ -10,8 +10,9 @@ from glia.ops import padded_views
 from glia.ops.resize import LONGEST_SIDE, bicubic_resize
 from glia_export.fragment_sample_onnx import FUNCTION_DOMAIN, FUNCTION_NAME
 from glia_runtime.fragments import FragmentSpec
-from glia_runtime.inputs import INPUT_NAMES
-from glia_runtime.manifest import InputKind
+from glia_runtime.manifest import InputKind, input_names
+from glia_runtime.view_spec import CropViews, FragmentViews, ViewSpec
+from glia_runtime.views import VIEW_SIZE
 
 # Any batch of two mixed sizes will do: it only carries dtypes and ranks, and tells the sides apart.
 _EXAMPLE_SIZES = ((224, 260), (240, 231))
@@ -29,21 +30,21 @@ class Looking(nn.Module):
     def __init__(self, model: QualityModel) -> None:
         super().__init__()
         self.looking = model
-        self.fragment_spec = model.fragment_spec
+        self.view_spec = model.view_spec
 
-    def forward(self, semantic: Tensor, detail: Tensor) -> tuple[Tensor, Tensor]:
-        return self.looking.look(semantic, detail)
+    def forward(self, *views: Tensor) -> tuple[Tensor, Tensor]:
+        return self.looking.look(*views)
 
 
 class ViewsGraph(nn.Module):
-    """``semantic``, ``detail`` uint8 [B, 224, 224, 3] to `Outputs`."""
+    """The views of the model's `ViewSpec`, uint8 [B, ...], to `Outputs`."""
 
     def __init__(self, model: QualityModel | Looking) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, semantic: Tensor, detail: Tensor) -> Outputs:
-        outputs: Outputs = self.model(semantic, detail)
+    def forward(self, *views: Tensor) -> Outputs:
+        outputs: Outputs = self.model(*views)
         return outputs
 
 
@@ -63,29 +64,52 @@ class ImageGraph(nn.Module):
         self.as_node = as_node
 
     def forward(self, images: Tensor, sizes: Tensor) -> Outputs:
-        spec = self.model.fragment_spec
-        semantic = bicubic_resize(images, sizes, spec.size)
-        detail = _fragment_node(images, sizes, spec) if self.as_node else gather_fragments(images, sizes, spec)
-        outputs: Outputs = self.model(semantic, detail)
+        outputs: Outputs = self.model(*sample_in_graph(images, sizes, self.model.view_spec, as_node=self.as_node))
         return outputs
 
 
 class FusedImageGraph(nn.Module):
-    """`ImageGraph` with both views from one launch of a Triton kernel, for compilers that take the kernel in."""
+    """`ImageGraph` of `FragmentViews`, both from one launch of a Triton kernel, for compilers that take it in."""
 
-    def __init__(self, graph: ImageGraph) -> None:
+    def __init__(self, graph: ImageGraph, spec: FragmentSpec) -> None:
         super().__init__()
         self.model = graph.model
+        self.spec = spec
 
     def forward(self, images: Tensor, sizes: Tensor) -> Tensor:
         # The normalisation is folded into the model, and float16 holds grey levels exactly.
         dtype = next(self.model.parameters()).dtype
-        spec = self.model.fragment_spec
+        spec = self.spec
         views = padded_views(
             *(images, sizes), mean=(0.0,) * 3, std=(1.0,) * 3, dtype=dtype, grid=spec.grid, fragment=spec.fragment
         )
         score: Tensor = self.model(*(view.permute(0, 2, 3, 1) for view in views))
         return score
+
+
+def sample_in_graph(images: Tensor, sizes: Tensor, spec: ViewSpec, *, as_node: bool) -> tuple[Tensor, ...]:
+    """`ViewSpec.sample` of a padded batch: uint8 [B, H, W, 3] and int64 [B, 2] to grey levels [B, *spec.shape] each."""
+    if isinstance(spec, CropViews):
+        return (gather_crops(images, sizes, spec),)
+    assert isinstance(spec, FragmentViews)
+    sample = _fragment_node if as_node else gather_fragments
+    return bicubic_resize(images, sizes, spec.size), sample(images, sizes, spec.fragments)
+
+
+def gather_crops(images: Tensor, sizes: Tensor, spec: CropViews) -> Tensor:
+    """`CropViews.sample` of a padded batch, standard operators only: float32 [B, grid ** 2, crop, crop, 3]."""
+    batch, height, width, _ = images.shape
+    first, parts = spec.placement
+    place = torch.arange(first, first + spec.grid, device=sizes.device)
+    within = torch.arange(spec.crop, device=sizes.device)
+    starts = torch.div((sizes - spec.crop)[:, :, None] * place, parts, rounding_mode="floor")
+    source = starts[:, :, :, None] + within  # [B, 2, grid, crop]
+    picture = torch.arange(batch, device=sizes.device) * height
+    rows = (picture[:, None, None] + source[:, 0])[:, :, None, :, None]
+    address = rows * width + source[:, 1][:, None, :, None, :]  # [B, grid, grid, crop, crop]
+    # Cast first: TensorRT lets a UINT8 tensor feed nothing else.
+    pixels = images.to(torch.float32).reshape(-1, 3).index_select(0, address.flatten())
+    return pixels.reshape(batch, *spec.shape)
 
 
 def gather_fragments(images: Tensor, sizes: Tensor, spec: FragmentSpec) -> Tensor:
@@ -137,30 +161,31 @@ def graph_of(
     return graph.eval()
 
 
-def example_inputs(kind: InputKind, spec: FragmentSpec) -> tuple[Tensor, Tensor]:
-    """Two tensors to trace with, in the order of `glia_runtime.inputs.INPUT_NAMES`."""
+def example_inputs(kind: InputKind, spec: ViewSpec) -> tuple[Tensor, ...]:
+    """Tensors to trace with, in the order of `glia_runtime.manifest.input_names`."""
     generator = torch.Generator().manual_seed(0)
     batch = len(_EXAMPLE_SIZES)
 
-    def grey(height: int, width: int) -> Tensor:
-        return torch.randint(0, 256, (batch, height, width, 3), dtype=torch.uint8, generator=generator)
+    def grey(*shape: int) -> Tensor:
+        return torch.randint(0, 256, (batch, *shape), dtype=torch.uint8, generator=generator)
 
     if kind == "views":
-        return grey(spec.size, spec.size), grey(spec.size, spec.size)
+        return tuple(grey(*spec.shape) for _ in spec.names)
     sizes = torch.tensor(_EXAMPLE_SIZES)
     height, width = sizes.amax(0).tolist()
-    return grey(height, width), sizes
+    return grey(height, width, 3), sizes
 
 
-def dynamic_shapes(kind: InputKind, spec: FragmentSpec) -> dict[str, dict[int, object]]:
+def dynamic_shapes(kind: InputKind, spec: ViewSpec) -> dict[str, object]:
     """Which dimensions vary, for torch.export: the batch, and a picture's height and width.
 
     Their upper bounds are finite because of Inductor. Ahead of time it asks what a product of lengths may reach, and
     where one has no bound it goes by the example's: 32 bits, which a batch of large pictures overflows.
     """
-    batch = torch.export.Dim("batch", max=_MOST_PICTURES)
-    first, second = INPUT_NAMES[kind]
+    batch = torch.export.Dim("batch", max=_MOST_PICTURES // spec.looks)
+    names = input_names(kind, spec)
     if kind == "views":
-        return {first: {0: batch}, second: {0: batch}}
-    height, width = (torch.export.Dim(name, min=spec.size, max=LONGEST_SIDE) for name in ("height", "width"))
+        return {"views": tuple({0: batch} for _ in names)}  # by the name of the argument: `ViewsGraph.forward`
+    first, second = names
+    height, width = (torch.export.Dim(name, min=VIEW_SIZE, max=LONGEST_SIDE) for name in ("height", "width"))
     return {first: {0: batch, 1: height, 2: width}, second: {0: batch}}

@@ -23,11 +23,11 @@ FLOAT, HALF, BFLOAT = ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT
 # 300, as in many pretrained ViTs, by 1.9e-1 instead of 5e-4, for the square of 300 passes float16's 65504. Softmax in
 # float16 changes nothing (5.3e-4; ViT-B/16 with random weights: 6.7e-4 instead of 1.6e-3). In bfloat16: 2.1e-3, with
 # LayerNormalization in bfloat16 3.6e-3, with Softmax 2.5e-3, with both 4.0e-3: a sum of 197 terms is good to 1 in 256.
-# Resize takes its scales as float32 only. Conv, the patch embedding, is not defined for bfloat16 before opset 22; it is
-# under 1 % of the arithmetic.
+# ReduceL2 sums squares as well. Resize takes its scales as float32 only. Conv is not defined for bfloat16 before opset
+# 22; as a ViT's patch embedding it is under 1 % of the arithmetic.
 FP32_OPERATORS = {
-    HALF: frozenset({"LayerNormalization", "Resize"}),
-    BFLOAT: frozenset({"LayerNormalization", "Softmax", "Resize", "Conv"}),
+    HALF: frozenset({"LayerNormalization", "ReduceL2", "Resize"}),
+    BFLOAT: frozenset({"LayerNormalization", "ReduceL2", "Softmax", "Resize", "Conv"}),
 }
 _PRODUCTS = frozenset({"MatMul", "Gemm"})
 _LARGEST = {HALF: float(np.finfo(np.float16).max), BFLOAT: float.fromhex("0x1.fep127")}

@@ -14,8 +14,8 @@ from glia_export.fragment_sample_onnx import fragment_sample_function
 from glia_export.graphs import dynamic_shapes, example_inputs, graph_of
 from glia_export.half import BFLOAT, HALF, round_instead, store_as_half, to_half
 from glia_runtime.errors import ArtifactError
-from glia_runtime.inputs import INPUT_NAMES
-from glia_runtime.manifest import InputKind, Manifest, Precision
+from glia_runtime.manifest import InputKind, Manifest, Precision, input_names
+from glia_runtime.view_spec import FragmentViews
 
 OPSET = 20
 """Gelu is one node from opset 20 on; ONNX Runtime reads it since 1.17."""
@@ -45,12 +45,12 @@ def build_onnx(model: QualityModel, kind: InputKind, precision: Precision, *, ma
         warnings.filterwarnings("ignore", message="# The axis name: batch will not be used", category=UserWarning)
         program = torch.onnx.export(
             graph,
-            example_inputs(kind, model.fragment_spec),
+            example_inputs(kind, model.view_spec),
             dynamo=True,
             opset_version=OPSET,
-            input_names=list(INPUT_NAMES[kind]),
+            input_names=list(input_names(kind, model.view_spec)),
             output_names=["score", "map"] if maps else ["score"],
-            dynamic_shapes=dynamic_shapes(kind, model.fragment_spec),
+            dynamic_shapes=dynamic_shapes(kind, model.view_spec),
             verbose=False,
         )
     assert program is not None
@@ -70,7 +70,7 @@ def build_onnx(model: QualityModel, kind: InputKind, precision: Precision, *, ma
         )
     proto = ir.serde.serialize_model(built)
     proto.producer_name, proto.producer_version = "glia", ""
-    if kind == "image":
+    if kind == "image" and isinstance(model.view_spec, FragmentViews):
         proto.functions.append(fragment_sample_function(OPSET))
     onnx.checker.check_model(proto, full_check=True)
     return proto

@@ -18,6 +18,7 @@ from glia_runtime.backends.base import first_line
 from glia_runtime.backends.pt2 import CPU, CUDA, has_avx2, quiet_torch
 from glia_runtime.errors import ArtifactError, UsageError
 from glia_runtime.manifest import EngineInfo, InputKind, Precision
+from glia_runtime.view_spec import FragmentViews
 
 Device = Literal["cpu", "cuda"]
 
@@ -84,10 +85,11 @@ def save_pt2(model: QualityModel, kind: InputKind, precision: Precision, target:
     from torch._inductor import aoti_compile_and_package
 
     graph = graph_of(model, kind, as_node=False, half=precision == "fp16").to(target.device)
-    if target.device == "cuda" and isinstance(graph, ImageGraph):
-        graph = FusedImageGraph(graph)
-    inputs = tuple(tensor.to(target.device) for tensor in example_inputs(kind, model.fragment_spec))
-    shapes = dynamic_shapes(kind, model.fragment_spec)
+    views = model.view_spec
+    if target.device == "cuda" and isinstance(graph, ImageGraph) and isinstance(views, FragmentViews):
+        graph = FusedImageGraph(graph, views.fragments)
+    inputs = tuple(tensor.to(target.device) for tensor in example_inputs(kind, views))
+    shapes = dynamic_shapes(kind, views)
     with TemporaryDirectory(prefix="glia-") as folder, _undisturbed(folder):
         package = Path(folder, "model.pt2")  # AOTInductor insists on the suffix
         try:

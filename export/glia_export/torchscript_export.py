@@ -29,7 +29,7 @@ def save_torchscript(model: QualityModel, kind: InputKind, precision: Precision,
         # timm asserts that the views have the model's size: always 224, so the answer the trace records holds. The
         # sizes of pictures are never asked for in Python; the tests run traces on other sizes than the traced ones.
         warnings.filterwarnings("ignore", message="Converting a tensor to a Python ", category=TracerWarning)
-        traced = torch.jit.trace(graph, example_inputs(kind, model.fragment_spec), check_trace=False)
+        traced = torch.jit.trace(graph, example_inputs(kind, model.view_spec), check_trace=False)
         frozen = torch.jit.freeze(traced)
         _follow_the_inputs(frozen.graph)
         content = frozen.save_to_buffer()

@@ -1,8 +1,8 @@
-"""From samples to training batches: views drawn with random fragment offsets, and an order that can be resumed."""
+"""From samples to training batches: views drawn as the model's specification says, in an order that can be resumed."""
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,23 +13,7 @@ from torch.utils.data import Dataset as TorchDataset
 from glia.data.samples import Dataset, Sample
 from glia.data.store import ArrayStore
 from glia_runtime.errors import DatasetError, GliaError
-from glia_runtime.fragments import FragmentSpec
-from glia_runtime.manifest import View
-from glia_runtime.views import detail_view, enlarge, sample_views, semantic_view
-
-
-class Batch(TypedDict, total=False):
-    """One batch. The views are uint8 [B, 224, 224, 3]; everything else but the prior is [B]."""
-
-    semantic: Tensor
-    detail: Tensor
-    prior: Tensor  # float16 [B, tokens, width], in place of the view it was made of
-    score: Tensor  # float32, the dataset's scale
-    index: Tensor  # int64, of the sample in its dataset
-    group: Tensor  # int64: samples with equal numbers belong to one series
-    distortion: Tensor  # int64 index into `DISTORTIONS`, -1 where there is none or it is unknown
-    level: Tensor  # float32, 0 undistorted, nan where unknown
-
+from glia_runtime.view_spec import ViewSpec
 
 # Index of a sample, the step it is drawn for, and the number of its group.
 _Draw = tuple[int, int, int]
@@ -39,7 +23,12 @@ reach the user inside its traceback."""
 
 
 class TrainingViews(TorchDataset[Drawn]):
-    """Random fragment offsets (FAST-VQA's, uniform within a cell) and mirror images of a dataset's samples.
+    """A dataset's samples as the model's specification draws them, with what is known of them.
+
+    The views by their names, uint8, and maybe "prior", float16 [tokens, width], in place of the view it was made of;
+    and of each sample "score" (float32, the dataset's scale), "index" (int64, in its dataset), "group" (int64: samples
+    with equal numbers belong to one series), "distortion" (int64 index into `distortions`, -1 where there is none or it
+    is unknown) and "level" (float32, 0 undistorted, nan where unknown).
 
     Samples of one group are cut at the same places, so that they differ by their distortion alone. The choices
     depend on the seed, the step and the group, so a resumed run draws what an uninterrupted one does, with any number
@@ -49,7 +38,8 @@ class TrainingViews(TorchDataset[Drawn]):
         dataset: the samples.
         distortions: names of the types, whose places in this list are their numbers.
         seed: of the choices.
-        views: which views to make.
+        spec: what the model is shown.
+        names: which views to make; None for all.
         pictures: keeps the pixels of decoded files, uint8 [H, W, 3]; None decodes them every time.
         priors: holds what the frozen part of the model made of every picture and of its mirror image, float16
             [2, tokens, width]; None where the model computes it with every step.
@@ -60,14 +50,15 @@ class TrainingViews(TorchDataset[Drawn]):
         dataset: Dataset,
         distortions: Sequence[str],
         seed: int,
-        views: Sequence[View] = ("semantic", "detail"),
+        spec: ViewSpec,
+        names: Sequence[str] | None = None,
         pictures: ArrayStore | None = None,
         priors: ArrayStore | None = None,
     ) -> None:
         self.dataset = dataset
         self.distortions = {name: index for index, name in enumerate(distortions)}
         self.seed = seed
-        self.views = views
+        self.spec, self.names = spec, names
         self.pictures, self.priors = pictures, priors
 
     def __getitem__(self, draw: _Draw) -> Drawn:
@@ -75,9 +66,8 @@ class TrainingViews(TorchDataset[Drawn]):
         try:
             sample = self.dataset[index]
             rng = np.random.default_rng((self.seed, step, group))
-            image = enlarge(read_image(sample, self.pictures))
-            mirrored = bool(rng.random() < 0.5)
-            drawn = self._draw(image, mirrored, rng)
+            views, mirrored = self.spec.draw(read_image(sample, self.pictures), rng, self.names)
+            drawn = {name: torch.from_numpy(view) for name, view in views.items()}
             if self.priors is not None:
                 drawn["prior"] = torch.from_numpy(_prior(self.priors, sample)[int(mirrored)].copy())
         except GliaError as error:
@@ -90,15 +80,6 @@ class TrainingViews(TorchDataset[Drawn]):
             "distortion": torch.tensor(self.distortions.get(sample.distortion, -1)),
             "level": torch.tensor(sample.level, dtype=torch.float32),
         }
-
-    def _draw(self, image: Any, mirrored: bool, rng: np.random.Generator) -> dict[str, Tensor]:
-        views: dict[str, Tensor] = {}
-        if "semantic" in self.views:
-            views["semantic"] = torch.from_numpy(semantic_view(image))
-        if "detail" in self.views:
-            offsets = FragmentSpec().draw_offsets(image.shape[0], image.shape[1], rng)
-            views["detail"] = torch.from_numpy(detail_view(image, offsets))
-        return {name: view.flip(1) if mirrored else view for name, view in views.items()}
 
 
 def _prior(priors: ArrayStore, sample: Sample) -> Any:
@@ -196,18 +177,18 @@ def _yield_to_training(_: int) -> None:
         os.nice(10)
 
 
-def scoring_views(sample: Sample) -> tuple[Tensor, Tensor]:
-    """The two views as scoring sees them, no offsets: uint8 [224, 224, 3] each."""
-    semantic, detail = sample_views(sample.image)
-    return torch.from_numpy(semantic), torch.from_numpy(detail)
+def scoring_views(sample: Sample, spec: ViewSpec) -> tuple[Tensor, ...]:
+    """The views as scoring sees them, nothing drawn: uint8, `spec.shape` each."""
+    return tuple(map(torch.from_numpy, spec.sample(sample.image)))
 
 
 class ScoringViews(TorchDataset[Drawn]):
-    """Both views of samples as scoring sees them, with the score; see `read_all`."""
+    """The views of samples as scoring sees them, by name, with the score; see `read_all`."""
 
-    def __init__(self, dataset: Dataset, indices: Sequence[int]) -> None:
+    def __init__(self, dataset: Dataset, indices: Sequence[int], spec: ViewSpec) -> None:
         self.dataset = dataset
         self.indices = indices
+        self.spec = spec
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -215,10 +196,10 @@ class ScoringViews(TorchDataset[Drawn]):
     def __getitem__(self, place: int) -> Drawn:
         try:
             sample = self.dataset[self.indices[place]]
-            semantic, detail = scoring_views(sample)
+            views = dict(zip(self.spec.names, scoring_views(sample, self.spec), strict=True))
         except GliaError as error:
             return error
-        return {"semantic": semantic, "detail": detail, "score": torch.tensor(sample.score, dtype=torch.float64)}
+        return {**views, "score": torch.tensor(sample.score, dtype=torch.float64)}
 
 
 def read_all(dataset: TorchDataset[Drawn], workers: int) -> Iterator[Drawn]:

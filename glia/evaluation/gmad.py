@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from glia.evaluation.scoring import BATCH
+from glia.evaluation.scoring import batch_size
 from glia_runtime.errors import UsageError
 from glia_runtime.manifest import ScoreScale
 from glia_runtime.scorer import Scorer
@@ -127,7 +127,7 @@ def score_pool(
     failures: dict[str, str] = {}
 
     def scored(scorer: Scorer) -> Iterator[float]:
-        for result in scorer.stream(paths, batch_size=BATCH):
+        for result in scorer.stream(paths, batch_size=batch_size(scorer)):
             if result.error is not None:
                 failures.setdefault(result.path, result.error)
             yield np.nan if result.score is None else result.score

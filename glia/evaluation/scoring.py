@@ -6,12 +6,12 @@ from typing import Any
 import numpy.typing as npt
 
 from glia_runtime.backends.base import Backend
-from glia_runtime.inputs import INPUT_NAMES, Inputs
+from glia_runtime.inputs import Inputs
 from glia_runtime.manifest import Manifest, Probe, manifest_path, sha256_file
 from glia_runtime.scorer import BUNDLED_MODEL, Scorer
 
 BUNDLED = "bundled"
-BATCH = 32  # pictures in one run of a model
+_BATCH = 32  # looks at a picture in one run of a model
 _CHECKPOINTS = (".pt", ".pth", ".safetensors")
 
 
@@ -44,7 +44,7 @@ class EagerBackend(Backend):
             score_scale=model.score_scale,
             parity=(),
             probe=Probe((), 0.0),
-            fragment_spec=model.fragment_spec,
+            **model.view_spec.manifest_fields(),
         )
         super().__init__(checkpoint, manifest, device)
 
@@ -58,7 +58,7 @@ class EagerBackend(Backend):
         import torch
 
         with torch.inference_mode():
-            views = (torch.from_numpy(inputs[name]).to(self.device) for name in INPUT_NAMES["views"])
+            views = (torch.from_numpy(inputs[name]).to(self.device) for name in self.manifest.input_names)
             scores: npt.NDArray[Any] = self._model(*views).float().cpu().numpy()
         return scores
 
@@ -81,6 +81,11 @@ def open_scorer(source: str) -> Scorer:
     import torch
 
     return Scorer(EagerBackend(path, "cuda" if torch.cuda.is_available() else "cpu"))
+
+
+def batch_size(scorer: Scorer) -> int:
+    """Pictures in one run, fewer where each is many crops."""
+    return max(1, _BATCH // scorer.manifest.view_spec.looks)
 
 
 def title(scorer: Scorer) -> str:

@@ -1,6 +1,6 @@
-"""The frozen ViT under a model: which timm models qualify, and where their weights come from."""
+"""Pretrained parts of a model: which timm ViTs may be frozen under one, and where weights come from."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -12,7 +12,7 @@ import torch
 from timm.layers.patch_embed import PatchEmbed
 from timm.models import get_pretrained_cfg
 from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor
+from torch import Tensor, nn
 
 from glia.models.onnx_weights import read_onnx_backbone
 from glia_runtime.errors import CheckpointError, UsageError
@@ -67,14 +67,14 @@ def input_statistics(backbone: VisionTransformer) -> tuple[Tensor, Tensor]:
     return torch.tensor(config["mean"]) * 255, torch.tensor(config["std"]) * 255
 
 
-def load_backbone_weights(backbone: VisionTransformer, name: str, source: Path | None) -> str:
+def load_backbone_weights(backbone: nn.Module, name: str, source: Path | None) -> str:
     """Fill a backbone with weights and say in one line which.
 
     Args:
-        backbone: changed in place.
+        backbone: changed in place; may be the leading part of the timm model.
         name: its timm name, for the hub.
         source: a local .safetensors or .pt/.pth file of a timm state dict, an .onnx file made by glia-export (its
-            backbone), or None for timm's hub.
+            backbone), or a folder with a file called `name`; None for timm's hub.
 
     Returns:
         One line for people: what was loaded, or that the weights stay random and why.
@@ -84,16 +84,18 @@ def load_backbone_weights(backbone: VisionTransformer, name: str, source: Path |
         MissingExtraError: an .onnx file, and onnx is not installed.
     """
     if source is not None:
-        _load_file(backbone, source)
+        source = _named(source, name)
+        _load(backbone, name, _tensors_in(source, backbone), source)
         return f"backbone {name}: weights from {source}"
-    size = backbone.patch_embed.img_size[0] if backbone.patch_embed.img_size else 224
+    # A ViT's position embedding is made for its size of picture.
+    size = {"img_size": backbone.patch_embed.img_size[0]} if isinstance(backbone, VisionTransformer) else {}
     try:
         with offline_unless_reachable():
-            pretrained = timm.create_model(name, pretrained=True, num_classes=0, img_size=size)
+            pretrained = timm.create_model(name, pretrained=True, num_classes=0, **size)
     except Exception as error:  # the hub's client raises its own, its transport's and timm's errors
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         return f"backbone {name}: random weights, since timm's hub gave none ({reason[:120]})"
-    backbone.load_state_dict(pretrained.state_dict())
+    _load(backbone, name, pretrained.state_dict(), "timm's hub")
     return f"backbone {name}: pretrained weights from timm's hub"
 
 
@@ -115,15 +117,35 @@ def offline_unless_reachable() -> Iterator[None]:
         huggingface_hub.constants.HF_HUB_OFFLINE = before
 
 
-def _load_file(backbone: VisionTransformer, source: Path) -> None:
+def _named(source: Path, name: str) -> Path:
+    """The file to read: `source` itself, or the one in that folder that is called `name`."""
+    if not source.is_dir():
+        return source
+    files = [source / f"{name}{suffix}" for suffix in (".safetensors", ".pt", ".pth")]
+    found = next((file for file in files if file.exists()), None)
+    if found is None:
+        raise CheckpointError(f"{source}: holds no {files[0].name}; put the backbone's weights there under this name")
+    return found
+
+
+def _tensors_in(source: Path, backbone: nn.Module) -> Mapping[str, Tensor]:
     from glia.models.checkpoint import read_tensors
 
-    if source.suffix == ".onnx":
-        tensors = read_onnx_backbone(source, *input_statistics(backbone))
-    else:
-        tensors = {key: value for key, value in read_tensors(source).items() if not key.startswith("head.")}
+    if source.suffix == ".onnx" and isinstance(backbone, VisionTransformer):
+        return read_onnx_backbone(source, *input_statistics(backbone))
+    return read_tensors(source)
+
+
+def _load(backbone: nn.Module, name: str, tensors: Mapping[str, Tensor], source: object) -> None:
+    """Load a timm model's tensors; those of its head and of later parts that `backbone` does not have are left out."""
+    with torch.device("meta"):
+        whole = timm.create_model(name, pretrained=False).state_dict()
     try:
-        backbone.load_state_dict(tensors)
+        found = backbone.load_state_dict(tensors, strict=False)
+        if wrong := [*found.missing_keys, *(key for key in found.unexpected_keys if key not in whole)]:
+            raise RuntimeError(f"{wrong[0]} is missing, or does not belong there")
     except RuntimeError as error:
         reason = str(error).replace("\n", " ")[:200]
-        raise CheckpointError(f"{source}: not the weights of this backbone ({reason})") from error
+        raise CheckpointError(
+            f"{source}: not the weights of this backbone, {name} ({reason}); for several, name a folder of files"
+        ) from error

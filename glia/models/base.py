@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from glia_runtime.fragments import FragmentSpec
 from glia_runtime.manifest import ScoreScale, View
+from glia_runtime.view_spec import FragmentViews, ViewSpec
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class ModelConfig:
 
 
 class QualityModel(nn.Module, ABC):
-    """A blind image-quality model over two views of a picture.
+    """A blind image-quality model over views of a picture.
 
     Subclasses see normalised activations only; this class owns the affine map from the head's output to the
     score's scale, so that a checkpoint speaks in the units of the data it was trained on.
@@ -35,13 +35,13 @@ class QualityModel(nn.Module, ABC):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.fragment_spec = FragmentSpec()
+        self.view_spec: ViewSpec = FragmentViews()
         self.score_scale = ScoreScale(minimum=0.0, maximum=1.0, higher_is_better=True, dataset="untrained")
         self.register_buffer("score_mean", torch.zeros(()))
         self.register_buffer("score_std", torch.ones(()))
 
     @abstractmethod
-    def predict(self, semantic: Tensor, detail: Tensor) -> Tensor:
+    def predict(self, *views: Tensor) -> Tensor:
         """The head's raw output, float [B], before it is put on the score's scale."""
 
     @abstractmethod
@@ -55,17 +55,22 @@ class QualityModel(nn.Module, ABC):
         On a scale of 0 to 100 float16 has steps of 1/16, which would tie scores that differ.
         """
 
-    def forward(self, semantic: Tensor, detail: Tensor) -> Tensor:
+    @property
+    @abstractmethod
+    def backbones(self) -> dict[str, nn.Module]:
+        """The parts that start from pretrained weights, by their timm names."""
+
+    def forward(self, *views: Tensor) -> Tensor:
         """Score a batch.
 
         Args:
-            semantic: [B, 224, 224, 3], any numeric dtype, values 0 to 255: the resized view.
-            detail: the same, the fragment view (Eq. 1 and 2).
+            views: as `view_spec` names them, of any numeric dtype, values 0 to 255. GLIANet's are the resized view and
+                the fragment view (Eq. 1 and 2), [B, 224, 224, 3] each.
 
         Returns:
             float [B] on `score_scale`.
         """
-        return self.predict(semantic, detail) * self.score_std + self.score_mean
+        return self.predict(*views) * self.score_std + self.score_mean
 
     @property
     def prior_view(self) -> View | None:
@@ -73,9 +78,9 @@ class QualityModel(nn.Module, ABC):
         return None
 
     @property
-    def main_view(self) -> View:
-        """The view that `predict_from` takes; only where `prior_view` is not None."""
-        raise NotImplementedError
+    def main_view(self) -> str:
+        """The view that `predict_from` takes; of use where `prior_view` is not None."""
+        return self.view_spec.names[-1]  # no error: torch.jit.trace reads every property
 
     def prior(self, view: Tensor) -> Tensor:
         """What the frozen part makes of `prior_view`, float [B, tokens, width]; only where that is not None.
@@ -99,12 +104,11 @@ class QualityModel(nn.Module, ABC):
         """The view that `look` shows, or None where the architecture cannot say where it looked."""
         return None
 
-    def look(self, semantic: Tensor, detail: Tensor) -> tuple[Tensor, Tensor]:
+    def look(self, *views: Tensor) -> tuple[Tensor, Tensor]:
         """Score a batch and say where the model looked; only where `map_view` is not None.
 
         Args:
-            semantic: as for `forward`.
-            detail: as for `forward`.
+            views: as for `forward`.
 
         Returns:
             The scores, float [B], and the map, float [B, G, G]: the share of its attention that the model gives to

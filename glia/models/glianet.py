@@ -4,6 +4,7 @@ Source: "Unleashing Vision Transformer Potential in Image Quality Assessment via
 Interaction", arXiv 2605.17748. Where the paper leaves a choice open, docs/model.md says which reading this is.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -167,9 +168,8 @@ class GLIANet(ViTModel):
             features: Tensor = self.backbone.norm(self.backbone.blocks(self._embed(view)))
         return features
 
-    def predict(self, semantic: Tensor, detail: Tensor) -> Tensor:
-        views = {"semantic": semantic, "detail": detail}
-        return self.predict_from(self.prior(views[self.config.guidance]), views[self.config.main])
+    def predict(self, *views: Tensor) -> Tensor:
+        return self._whole(views)[0]
 
     @property
     def prior_view(self) -> View | None:
@@ -188,15 +188,19 @@ class GLIANet(ViTModel):
         """The main view. Without `lgf` the score is read from the prior, which no block's class token attends for."""
         return self.config.main if self.config.lgf else None
 
-    def look(self, semantic: Tensor, detail: Tensor) -> tuple[Tensor, Tensor]:
+    def look(self, *views: Tensor) -> tuple[Tensor, Tensor]:
         """Scores [B] and the class token's attention in the last ViT block, [B, 14, 14], see `class_attention`.
 
         The head reads the class token after that block, so this is where its last look went (the paper's Fig. 3).
         """
-        views = {"semantic": semantic, "detail": detail}
-        output, tokens = self._predict(self.prior(views[self.config.guidance]), views[self.config.main])
+        output, tokens = self._whole(views)
         shares = class_attention(self.backbone.blocks[-1], tokens)
         return output * self.score_std + self.score_mean, shares.unflatten(1, self.backbone.patch_embed.grid_size)
+
+    def _whole(self, views: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """`_predict` from both views."""
+        named = dict(zip(self.view_spec.names, views, strict=True))
+        return self._predict(self.prior(named[self.config.guidance]), named[self.config.main])
 
     def _predict(self, features: Tensor, main: Tensor) -> tuple[Tensor, Tensor]:
         """The head's output [B], and the tokens [B, 197, width] that the last ViT block was given.

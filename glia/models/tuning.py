@@ -62,9 +62,9 @@ class TunedViT(ViTModel):
         features: Tensor = self.backbone.blocks(tokens)
         return features
 
-    def predict(self, semantic: Tensor, detail: Tensor) -> Tensor:
+    def predict(self, *views: Tensor) -> Tensor:
         vit = self.backbone
-        view = semantic if self.config.view == "semantic" else detail
+        view = dict(zip(self.view_spec.names, views, strict=True))[self.config.view]
         tokens = vit.norm_pre(vit._pos_embed(vit.patch_embed(self._normalize(view))))
         summary = vit.norm(self.run_blocks(tokens))[:, 0]
         score: Tensor = self.head(self.dropout(summary).to(self.head.weight.dtype)).squeeze(-1)

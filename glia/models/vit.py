@@ -34,11 +34,15 @@ class ViTModel(QualityModel):
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__(config)
-        self.backbone = create_backbone(config.backbone, self.fragment_spec.size)
+        self.backbone = create_backbone(config.backbone, self.view_spec.size)
         self.backbone.requires_grad_(False)
         mean, std = input_statistics(self.backbone)
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
+
+    @property
+    def backbones(self) -> dict[str, nn.Module]:
+        return {self.config.backbone: self.backbone}
 
     def train(self, mode: bool = True) -> "ViTModel":
         """Switch dropout on or off; the backbone always stays in evaluation mode."""

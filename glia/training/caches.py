@@ -20,6 +20,7 @@ from glia.models import QualityModel
 from glia.training.fit import PRECISIONS, FitConfig
 from glia.training.log import progress
 from glia_runtime.errors import GliaError, UsageError
+from glia_runtime.view_spec import FragmentViews
 
 _BATCH = 32
 _HEADERS = 20  # read to estimate the size of all
@@ -37,7 +38,7 @@ class _Pictures(TorchDataset[Drawn]):
 
     def __getitem__(self, place: int) -> Drawn:
         try:
-            return {"view": scoring_views(self.samples[place])[0]}
+            return {"view": scoring_views(self.samples[place], FragmentViews())[0]}
         except GliaError as error:
             return error
 

@@ -40,6 +40,7 @@ class FitConfig:
         weight_decay: AdamW's, on matrices only.
         beta2: AdamW's.
         warm_up: share of the steps in which the learning rate rises.
+        turn: steps after which the cosine has reached zero and rises again; 0 for all of them.
         clip: largest norm of the gradient; 0 for any.
         loss: a name of `glia.training.losses.LOSSES`.
         select: what is kept as the result: the "last" step, or the "best" evaluation by SRCC.
@@ -58,6 +59,7 @@ class FitConfig:
     weight_decay: float = 1e-2
     beta2: float = 0.98
     warm_up: float = 0.05
+    turn: int = 0
     clip: float = 1.0
     loss: str = "quality"
     select: str = "best"
@@ -138,13 +140,13 @@ def fit(
     )
     state = State.begin(module, optimizer, torch.amp.GradScaler(device.type, enabled=config.precision == "fp16"))
     state.restore(out / RESUME_FILE)
-    validated = ValidationViews.prepare(validation, processes, config.workers, console)
+    validated = ValidationViews.prepare(validation, task.view_spec.quick, processes, config.workers, console)
     if config.compile:
         task.compile()
     start = state.step
     part = (processes.rank, processes.count)
     loader = training_loader(
-        TrainingViews(train, list(DISTORTIONS), config.seed, task.views, pictures, priors),
+        TrainingViews(train, list(DISTORTIONS), config.seed, task.view_spec, task.views, pictures, priors),
         GroupSampler(groups, config.batch_size, steps, config.seed, start, part),
         config.workers,
         pin_memory=device.type == "cuda",
@@ -160,7 +162,7 @@ def fit(
             torch.manual_seed((config.seed * 1_000_003 + step) * processes.count + processes.rank)
             module.train()
             for group in optimizer.param_groups:
-                group["lr"] = config.learning_rate * _schedule(step, steps, config.warm_up)
+                group["lr"] = config.learning_rate * _schedule(step, steps, config)
             with autocast:
                 moved = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
                 outcome = task.loss(moved, step, processes.gather)
@@ -228,9 +230,9 @@ def _parameter_groups(trainable: list[torch.nn.Parameter], weight_decay: float) 
     ]
 
 
-def _schedule(step: int, steps: int, warm_up: float) -> float:
-    rising = max(1, round(warm_up * steps))
-    return min(1.0, (step + 1) / rising) * 0.5 * (1 + math.cos(math.pi * step / steps))
+def _schedule(step: int, steps: int, config: FitConfig) -> float:
+    rising = max(1, round(config.warm_up * steps))
+    return min(1.0, (step + 1) / rising) * 0.5 * (1 + math.cos(math.pi * step / (config.turn or steps)))
 
 
 def _not_finite(outcome: Outcome, train: Dataset, step: int, out: Path) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from torch import Tensor
-from torch.nn.functional import smooth_l1_loss, softplus
+from torch.nn.functional import l1_loss, smooth_l1_loss, softplus
 
 
 def correlation_loss(predicted: Tensor, target: Tensor) -> Tensor:
@@ -37,5 +37,6 @@ def quality_loss(predicted: Tensor, target: Tensor, group: Tensor) -> Tensor:
 LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "quality": quality_loss,
     "correlation": lambda predicted, target, group: correlation_loss(predicted, target),
+    "l1": lambda predicted, target, group: l1_loss(predicted, target),
 }
 """Losses by name, of predictions, labels and groups, all [B]."""

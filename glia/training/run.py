@@ -25,7 +25,7 @@ from glia.training.fit import PRECISIONS, FitConfig, fit
 from glia.training.record import RUN_FILE, picture_names, read_record, write_record
 from glia.training.tasks import BackboneTask, QualityTask, Task
 from glia_runtime.errors import OutputError, UsageError
-from glia_runtime.fragments import FragmentSpec
+from glia_runtime.view_spec import FragmentViews
 
 SYNTHETIC = "synthetic"
 OFFICIAL, ALL = "official", "all"
@@ -261,18 +261,18 @@ def _task(config: RunConfig, dataset: Dataset, console: Console) -> tuple[Task, 
     source = Path(config.backbone_weights) if config.backbone_weights else None
     if not config.pretrain_backbone:
         model = create_model(config.architecture, **config.model)
-        backbone = getattr(model, "backbone")  # noqa: B009
-        remark = load_backbone_weights(backbone, str(getattr(model.config, "backbone")), source)  # noqa: B009
+        remark = "\n".join(load_backbone_weights(part, name, source) for name, part in model.backbones.items())
         return QualityTask(model, dataset.scale, mean, std, config.fit.loss, config.cache_tokens), remark
     name = str(config.model["backbone"])
-    backbone = create_backbone(name, FragmentSpec().size)
+    spec = FragmentViews()
+    backbone = create_backbone(name, spec.size)
     statistics = input_statistics(backbone)
     if source:
         remark = load_backbone_weights(backbone, name, source)
     else:
         remark = f"backbone {name}: from random weights"
         measured = np.linspace(0, len(samples) - 1, min(len(samples), 6 * _SERIES_READ)).astype(int)
-        views = torch.stack([scoring_views(samples[place])[1] for place in measured])
+        views = torch.stack([scoring_views(samples[place], spec)[1] for place in measured])
         whiten_patch_embedding(backbone, *statistics, views)
     return BackboneTask(BackbonePretraining(backbone, *statistics, len(DISTORTIONS)), mean, std), remark
 

@@ -14,7 +14,8 @@ from glia.models import QualityModel, save_checkpoint
 from glia.training.backbone import BackbonePretraining
 from glia.training.losses import LOSSES
 from glia_runtime.atomic import atomic_write
-from glia_runtime.manifest import ScoreScale, View
+from glia_runtime.manifest import ScoreScale
+from glia_runtime.view_spec import FragmentViews, ViewSpec
 
 Gather = Callable[[Tensor], Tensor]
 """Joins the rows of a tensor over all processes of a run, see `Processes.gather`."""
@@ -34,8 +35,10 @@ class Task(ABC):
 
     module: nn.Module
     file_name: str
-    views: Sequence[View] = ("semantic", "detail")
-    """The views that a batch must hold."""
+    view_spec: ViewSpec = FragmentViews()
+    """What the module is shown."""
+    views: Sequence[str] = view_spec.names
+    """Those of its views that a batch must hold."""
 
     def __init__(self, mean: float, std: float) -> None:
         self.mean, self.std = mean, std
@@ -49,7 +52,7 @@ class Task(ABC):
         """Loss of a batch from `glia.data.views`, of which this process has a part."""
 
     @abstractmethod
-    def predict(self, semantic: Tensor, detail: Tensor) -> Tensor:
+    def predict(self, *views: Tensor) -> Tensor:
         """Scores on the dataset's scale, float [B]."""
 
     @abstractmethod
@@ -65,7 +68,7 @@ class Task(ABC):
 
 
 class QualityTask(Task):
-    """Adapters, projection and head of a quality model; its backbone stays frozen.
+    """What of a quality model is not frozen.
 
     Args:
         model: trained in place.
@@ -90,19 +93,19 @@ class QualityTask(Task):
         super().__init__(mean, std)
         self.module: QualityModel = model
         self._scale, self._loss = scale, loss
-        self._predict: Callable[[Tensor, Tensor], Tensor] = model.predict_from if cached_prior else model.predict
-        if cached_prior:
-            self.views = (model.main_view,)
+        self._predict: Callable[..., Tensor] = model.predict_from if cached_prior else model.predict
+        self.view_spec = model.view_spec
+        self.views = (model.main_view,) if cached_prior else model.view_spec.names
         model.set_scale(scale, mean, std)
 
     def loss(self, batch: Mapping[str, Tensor], step: int, gather: Gather) -> Outcome:
-        first = batch["prior"].float() if "prior" in batch else batch["semantic"]
-        predicted = gather(self._predict(first, batch[self.views[-1]]).float())
+        prior = [batch["prior"].float()] if "prior" in batch else []
+        predicted = gather(self._predict(*prior, *(batch[name] for name in self.views)).float())
         target, group, index = (gather(part) for part in (self.target(batch), batch["group"], batch["index"]))
         return Outcome(LOSSES[self._loss](predicted, target, group), predicted, target, index)
 
-    def predict(self, semantic: Tensor, detail: Tensor) -> Tensor:
-        scores: Tensor = self.module(semantic, detail)
+    def predict(self, *views: Tensor) -> Tensor:
+        scores: Tensor = self.module(*views)
         return scores
 
     def compile(self) -> None:
@@ -136,7 +139,8 @@ class BackboneTask(Task):
         loss, predicted = self.module.loss(batch, target, step)
         return Outcome(loss, predicted, target, batch["index"])
 
-    def predict(self, semantic: Tensor, detail: Tensor) -> Tensor:
+    def predict(self, *views: Tensor) -> Tensor:
+        _, detail = views
         return self.module.predict(detail) * self.std + self.mean
 
     def compile(self) -> None:

@@ -13,6 +13,7 @@ from glia.evaluation.metrics import plcc, srcc
 from glia.training.distributed import Processes
 from glia.training.log import progress
 from glia.training.tasks import Task
+from glia_runtime.view_spec import ViewSpec
 
 _BATCH = 64
 
@@ -22,25 +23,28 @@ class ValidationViews:
     """One process's part of the pictures.
 
     Attributes:
-        semantic: uint8 [N, 224, 224, 3].
-        detail: the same.
+        spec: what they are.
+        views: each of its names, uint8 [N, *spec.shape].
         scores: float64 [N], the dataset's scale.
     """
 
-    semantic: Tensor
-    detail: Tensor
+    spec: ViewSpec
+    views: dict[str, Tensor]
     scores: Tensor
 
     @classmethod
-    def prepare(cls, dataset: Dataset, processes: Processes, workers: int, console: Console) -> "ValidationViews":
-        """Read a dataset, 0.3 MB of memory a picture."""
+    def prepare(
+        cls, dataset: Dataset, spec: ViewSpec, processes: Processes, workers: int, console: Console
+    ) -> "ValidationViews":
+        """Read a dataset, 0.3 MB of memory a picture, in four crops 0.6."""
         indices = range(processes.rank, len(dataset), processes.count)
-        views = ScoringViews(dataset, indices)
-        empty = torch.empty(len(indices), 224, 224, 3, dtype=torch.uint8)
-        made = cls(empty, torch.empty_like(empty), torch.empty(len(indices), dtype=torch.float64))
+        views = ScoringViews(dataset, indices, spec)
+        empty = {name: torch.empty(len(indices), *spec.shape, dtype=torch.uint8) for name in spec.names}
+        made = cls(spec, empty, torch.empty(len(indices), dtype=torch.float64))
         with progress(console, len(indices), 0) as advance:
             for place, element in enumerate(map(or_raise, read_all(views, workers))):
-                made.semantic[place], made.detail[place] = element["semantic"], element["detail"]
+                for name, view in made.views.items():
+                    view[place] = element[name]
                 made.scores[place] = element["score"]
                 advance("preparing validation pictures")
         return made
@@ -49,9 +53,9 @@ class ValidationViews:
     def evaluate(self, task: Task, processes: Processes) -> dict[str, float]:
         """SRCC and PLCC of a task over the pictures of all processes; nothing where there are none."""
         task.module.eval()
-        batches = zip(self.semantic.split(_BATCH), self.detail.split(_BATCH), strict=True)
+        batches = zip(*(view.split(_BATCH // self.spec.looks) for view in self.views.values()), strict=True)
         device = processes.device
-        parts = [task.predict(s.to(device), d.to(device)).float() for s, d in batches if len(s)]
+        parts = [task.predict(*(view.to(device) for view in batch)).float() for batch in batches if len(batch[0])]
         predicted = processes.gather(torch.cat(parts) if parts else torch.empty(0, device=device)).cpu().numpy()
         scores = processes.gather(self.scores.to(device)).cpu().numpy()
         if len(scores) == 0:

@@ -72,9 +72,10 @@ def info_text(artifact: Path, terminal: bool) -> str:
 
 
 def _input(manifest: Manifest) -> str:
-    spec = manifest.fragment_spec
-    kind = "image: pictures of any size" if manifest.input == "image" else "views: two of 224x224 pixels a picture"
-    return f"{kind}; fragments {spec.grid}x{spec.grid} of {spec.fragment} pixels"
+    views = manifest.view_spec
+    shape = "x".join(map(str, views.shape[:-1]))
+    kind = "image: pictures of any size" if manifest.input == "image" else f"views: {', '.join(views.names)} of {shape}"
+    return f"{kind}; {views.about}"
 
 
 def _limits(manifest: Manifest) -> str:

@@ -1,6 +1,7 @@
 """How decoded pictures become a graph's inputs, for both kinds of graph.
 
-- ``views``: ``semantic`` and ``detail``, uint8 [B, 224, 224, 3].
+- ``views``: those of the artifact's `glia_runtime.view_spec.ViewSpec`. ``semantic`` and ``detail``, uint8
+  [B, 224, 224, 3]; or ``crops``, uint8 [B, 25, 224, 224, 3].
 - ``image``: ``images`` uint8 [B, H, W, 3], pictures padded with zeros at the bottom and right to the largest
   of the batch, and ``sizes`` int64 [B, 2], the true (height, width); the graph ignores the padding.
 """
@@ -16,13 +17,8 @@ from PIL import Image as PillowImage
 
 from glia_runtime.errors import ImageError
 from glia_runtime.fragments import Image, check_image
-from glia_runtime.manifest import InputKind, Limits, Manifest
-from glia_runtime.views import VIEW_SIZE, enlarge, enlarged_size, pixels, sample_views
-
-INPUT_NAMES: dict[InputKind, tuple[str, str]] = {
-    "image": ("images", "sizes"),
-    "views": ("semantic", "detail"),
-}
+from glia_runtime.manifest import Limits, Manifest
+from glia_runtime.views import VIEW_SIZE, enlarge, enlarged_size, pixels
 
 MAX_BATCH_PIXELS = 1 << 24
 """Padded pixels in one "image" batch: 50 MB as uint8, 200 MB once the graph has cast them to float.
@@ -36,26 +32,26 @@ K = TypeVar("K")
 
 
 def prepare(image: Image | PillowImage.Image, manifest: Manifest, *, draft: bool = False) -> Prepared:
-    """One picture, as in `glia_runtime.views`, as its part of a batch: both views, or itself, enlarged where needed.
+    """One picture, as in `glia_runtime.views`, as its part of a batch: its views, or itself, enlarged where needed.
 
-    `draft` as in `sample_views`.
+    `draft` as in `ViewSpec.sample`.
 
     Raises:
         ImageError: no such picture, too narrow to enlarge, or larger than the graph accepts.
     """
     if manifest.input == "views":
-        return sample_views(image, draft=draft)
+        return manifest.view_spec.sample(image, draft=draft)
     if isinstance(image, PillowImage.Image):
         image = pixels(image)
     check_limits(image, manifest.limits)
     return (enlarge(image),)
 
 
-def collate(pictures: Sequence[Prepared], kind: InputKind) -> Inputs:
+def collate(pictures: Sequence[Prepared], manifest: Manifest) -> Inputs:
     """Batch what `prepare` made; see the module for names, shapes and dtypes."""
-    if kind == "views":
-        names = INPUT_NAMES[kind]
-        return {name: np.stack([picture[index] for picture in pictures]) for index, name in enumerate(names)}
+    if manifest.input == "views":
+        views = zip(*pictures, strict=True)
+        return {name: np.stack(view) for name, view in zip(manifest.input_names, views, strict=True)}
     sizes = np.array([picture[0].shape[:2] for picture in pictures], dtype=np.int64)
     height, width = sizes.max(axis=0)
     if len(pictures) == 1:
@@ -66,24 +62,25 @@ def collate(pictures: Sequence[Prepared], kind: InputKind) -> Inputs:
     return {"images": images, "sizes": sizes}
 
 
-def check_inputs(inputs: Inputs, kind: InputKind) -> int:
+def check_inputs(inputs: Inputs, manifest: Manifest) -> int:
     """Return the batch size; raise `ImageError` when a name, shape or dtype is not the graph's."""
-    names = INPUT_NAMES[kind]
+    names = manifest.input_names
     if tuple(sorted(inputs)) != tuple(sorted(names)):
         raise ImageError(f"inputs are {sorted(inputs)}; the graph takes {list(names)}")
-    first, second = (inputs[name] for name in names)
-    _check_array(names[0], first, np.uint8, (None, None, None, 3))
-    batch, height, width = first.shape[:3]
-    if kind == "views":
+    batch = len(inputs[names[0]])
+    if manifest.input == "views":
         for name in names:
-            _check_array(name, inputs[name], np.uint8, (batch, VIEW_SIZE, VIEW_SIZE, 3))
-    else:
-        _check_array(names[1], second, np.int64, (batch, 2))
-        if batch and (second.min() < VIEW_SIZE or (second > (height, width)).any()):
-            raise ImageError(
-                f"sizes must lie between {VIEW_SIZE} and the padded {height}x{width}; enlarge small pictures first"
-            )
-    return int(batch)
+            _check_array(name, inputs[name], np.uint8, (batch, *manifest.view_spec.shape))
+        return batch
+    images, sizes = (inputs[name] for name in names)
+    _check_array(names[0], images, np.uint8, (None, None, None, 3))
+    _check_array(names[1], sizes, np.int64, (batch, 2))
+    height, width = images.shape[1:3]
+    if batch and (sizes.min() < VIEW_SIZE or (sizes > (height, width)).any()):
+        raise ImageError(
+            f"sizes must lie between {VIEW_SIZE} and the padded {height}x{width}; enlarge small pictures first"
+        )
+    return batch
 
 
 def in_batches(items: Iterable[tuple[K, Prepared | str]], max_items: int) -> Iterator[list[tuple[K, Prepared | str]]]:
@@ -94,7 +91,7 @@ def in_batches(items: Iterable[tuple[K, Prepared | str]], max_items: int) -> Ite
     group: list[tuple[K, Prepared | str]] = []
     pictures = height = width = 0
     for key, prepared in items:
-        if not isinstance(prepared, str) and len(prepared) == 1:
+        if not isinstance(prepared, str) and len(prepared) == 1 and prepared[0].ndim == 3:
             rows, columns = prepared[0].shape[:2]
             padded = max(height, rows) * max(width, columns) * (pictures + 1)
             if pictures and padded > MAX_BATCH_PIXELS:

@@ -18,12 +18,15 @@ from glia_runtime.atomic import atomic_write
 from glia_runtime.errors import ArtifactError, ManifestError
 from glia_runtime.fragments import FragmentSpec
 from glia_runtime.strict_json import JsonError, from_jsonable, parse_object, to_jsonable
+from glia_runtime.view_spec import CropViews, FragmentViews, ViewSpec
+from glia_runtime.views import VIEW_SIZE
 
-MANIFEST_VERSION = "1.1"
+MANIFEST_VERSION = "1.2"
 """Major.minor. Another major is refused; a newer minor may add fields, which this reader then ignores, and an older one
 may lack fields, which then have their defaults.
 
-1.1 added `artifact_bytes`, `map_view`, and `device` and `bound_mean_abs` to the rows of the parity report.
+1.1 added `artifact_bytes`, `map_view`, and `device` and `bound_mean_abs` to the rows of the parity report; 1.2
+`crop_views`.
 """
 
 InputKind = Literal["image", "views"]
@@ -143,6 +146,7 @@ class Manifest:
     compiled from.
     """
     fragment_spec: FragmentSpec = field(default_factory=FragmentSpec)
+    """Of the detail view; says nothing where `crop_views` are there."""
     limits: Limits = field(default_factory=Limits)
     opset: int | None = None
     engine: EngineInfo | None = None
@@ -152,6 +156,8 @@ class Manifest:
     """The view that the second output lies on, ``map`` float32 [B, G, G]: the share of its attention that the model
     gives to each patch (`glia_runtime.maps`). None: the graph has the output ``score`` alone.
     """
+    crop_views: CropViews | None = None
+    """What the model is shown, see `view_spec`. None: a semantic and a detail view."""
     glia_version: str = ""
     created: str = ""
     """UTC, ISO 8601."""
@@ -160,6 +166,16 @@ class Manifest:
     def __post_init__(self) -> None:
         """Accept any sequence of rows."""
         object.__setattr__(self, "parity", tuple(self.parity))
+
+    @property
+    def view_spec(self) -> ViewSpec:
+        """What the model is shown of a picture."""
+        return self.crop_views or FragmentViews(self.fragment_spec)
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """The graph's inputs, in its order."""
+        return input_names(self.input, self.view_spec)
 
     def to_json(self) -> str:
         """JSON text, indented, with a digest of its own content so that a later edit shows."""
@@ -193,6 +209,11 @@ class Manifest:
         return next(
             (r for r in self.parity if (r.backend, r.precision, r.device) == (backend, precision, device)), None
         )
+
+
+def input_names(kind: InputKind, views: ViewSpec) -> tuple[str, ...]:
+    """The inputs of a graph of `kind`, in its order; see `glia_runtime.inputs`."""
+    return ("images", "sizes") if kind == "image" else views.names
 
 
 def manifest_path(artifact: str | Path) -> Path:
@@ -309,12 +330,15 @@ def _check_values(manifest: Manifest) -> None:
         raise JsonError("score_scale.maximum is not above score_scale.minimum")
     if manifest.probe.tolerance < 0:
         raise JsonError("probe.tolerance is negative")
-    spec, limits = manifest.fragment_spec, manifest.limits
+    parts = {"fragment_spec": manifest.fragment_spec, "crop_views": manifest.crop_views, "limits": manifest.limits}
     positive = {
-        "fragment_spec.grid": spec.grid,
-        "fragment_spec.fragment": spec.fragment,
-        **{f"limits.{item.name}": getattr(limits, item.name) for item in dataclasses.fields(limits)},
+        f"{name}.{item.name}": getattr(part, item.name)
+        for name, part in parts.items()
+        if part is not None
+        for item in dataclasses.fields(part)
     }
     for name, number in positive.items():
         if number is not None and number < 1:
             raise JsonError(f"{name} is {number}, not a positive number")
+    if manifest.view_spec.size != VIEW_SIZE:
+        raise JsonError(f"views of {manifest.view_spec.size} pixels a side; this glia makes them of {VIEW_SIZE}")

@@ -121,7 +121,7 @@ class Scorer:
             )
         groups = in_batches(self._prepare_all(images), self._batch_size(None))
         batches = ([prepared for _, prepared in group if not isinstance(prepared, str)] for group in groups)
-        return [item for batch in batches for item in self._backend.run_maps(collate(batch, self.manifest.input))]
+        return [item for batch in batches for item in self._backend.run_maps(collate(batch, self.manifest))]
 
     def stream(
         self,
@@ -140,10 +140,10 @@ class Scorer:
 
         Args:
             sources: paths; or pairs of a name to report and the picture, as the bytes of a file or as an array.
-            batch_size: pictures in one run of the graph, at most. Default: 8.
+            batch_size: pictures in one run of the graph, at most. Default: 8, or 1 where a picture is many crops.
             workers: threads that decode. Default: the usable CPU cores.
             draft: make the semantic view of large pictures faster and a little differently
-                (`glia_runtime.sample_views`). For artifacts with the input "views".
+                (`glia_runtime.sample_views`). For artifacts that are fed with one.
             thumbnails: give each result a JPEG of that longest side in pixels, made while the decoded picture is at
                 hand.
 
@@ -158,8 +158,9 @@ class Scorer:
             raise UsageError(f"workers is {threads}; pass 1 or more")
         if thumbnails is not None and thumbnails < 1:
             raise UsageError(f"thumbnails is {thumbnails}; pass 1 or more pixels")
-        if draft and self.manifest.input != "views":
-            raise UsageError(f"{self.artifact}: draft is for artifacts exported with --input views; leave it out")
+        if draft and "semantic" not in self.manifest.input_names:
+            kind = "artifacts exported with --input views" if self.manifest.input == "image" else "semantic views"
+            raise UsageError(f"{self.artifact}: draft is for {kind}; leave it out")
         return stream_results(
             sources, self.manifest, self._run, batch_size=size, workers=threads, draft=draft, thumbnails=thumbnails
         )
@@ -216,13 +217,13 @@ class Scorer:
         return row.bound_max_abs if row else self.manifest.probe.tolerance
 
     def _batch_size(self, wanted: int | None) -> int:
-        size = DEFAULT_BATCH_SIZE if wanted is None else wanted
+        size = max(1, DEFAULT_BATCH_SIZE // self.manifest.view_spec.looks) if wanted is None else wanted
         if size < 1:
             raise UsageError(f"the batch size is {size}; pass 1 or more")
         return size
 
     def _run(self, pictures: Sequence[Prepared]) -> npt.NDArray[np.float32]:
-        return self._backend.run(collate(pictures, self.manifest.input))
+        return self._backend.run(collate(pictures, self.manifest))
 
     def _prepare_all(self, images: Iterable[Image | bytes]) -> Iterator[tuple[int, Prepared]]:
         for index, image in enumerate(images):

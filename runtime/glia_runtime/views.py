@@ -42,7 +42,7 @@ def enlarge(image: Image) -> Image:
     image = check_image(image)
     if min(image.shape[:2]) >= VIEW_SIZE:
         return image
-    return pixels(_enlarged(as_picture(image)))
+    return pixels(enlarged(as_picture(image)))
 
 
 def semantic_view(image: Image) -> Image:
@@ -59,8 +59,12 @@ def detail_view(image: Image, offsets: Offsets | None = None) -> Image:
     return fragment_sample(image, offsets)
 
 
-def sample_views(image: Image | PillowImage.Image, *, draft: bool = False) -> tuple[Image, Image]:
+def sample_views(
+    image: Image | PillowImage.Image, *, draft: bool = False, spec: FragmentSpec | None = None
+) -> tuple[Image, Image]:
     """Enlarge `image` where needed and return (semantic, detail), both uint8 [224, 224, 3].
+
+    `spec` says what the detail view consists of, `FragmentSpec()` when None.
 
     With `draft`, a side of 896 pixels or more is first averaged over whole blocks of pixels, to no less than twice
     224, and then resized to the semantic view: 9 ms instead of 54 for 12 MP, and other pixels.
@@ -68,9 +72,9 @@ def sample_views(image: Image | PillowImage.Image, *, draft: bool = False) -> tu
     Raises:
         ImageError: neither uint8 [H, W, 3] nor a Pillow picture, or too narrow to enlarge.
     """
-    picture = _enlarged(as_picture(image))
+    picture = enlarged(as_picture(image))
     semantic = _drafted(picture) if draft else _bicubic(picture, VIEW_SIZE, VIEW_SIZE)
-    return pixels(semantic), pixels(_mosaic(picture))
+    return pixels(semantic), pixels(_mosaic(picture, spec or FragmentSpec()))
 
 
 def pixels(picture: PillowImage.Image) -> Image:
@@ -92,7 +96,8 @@ def as_picture(image: Image | PillowImage.Image) -> PillowImage.Image:
     return PillowImage.fromarray(np.ascontiguousarray(check_image(image)))
 
 
-def _enlarged(picture: PillowImage.Image) -> PillowImage.Image:
+def enlarged(picture: PillowImage.Image) -> PillowImage.Image:
+    """As `enlarge`, of a Pillow picture."""
     width, height = picture.size
     new_height, new_width = enlarged_size(height, width)
     if (new_height, new_width) == (height, width):
@@ -121,11 +126,10 @@ def _drafted(picture: PillowImage.Image) -> PillowImage.Image:
     return narrow.resize((VIEW_SIZE, VIEW_SIZE), PillowImage.Resampling.BICUBIC, (0, 0, VIEW_SIZE, height))
 
 
-def _mosaic(picture: PillowImage.Image) -> PillowImage.Image:
+def _mosaic(picture: PillowImage.Image, spec: FragmentSpec) -> PillowImage.Image:
     """`fragment_sample` without offsets, of a Pillow picture."""
-    spec = FragmentSpec()
     rows, columns = spec.starts(picture.height, picture.width)
-    mosaic = PillowImage.new(picture.mode, (VIEW_SIZE, VIEW_SIZE))
+    mosaic = PillowImage.new(picture.mode, (spec.size, spec.size))
     for i, j in np.ndindex(spec.grid, spec.grid):
         top, left = int(rows[i, j]), int(columns[i, j])
         fragment = picture.crop((left, top, left + spec.fragment, top + spec.fragment))

@@ -18,6 +18,7 @@ from glia.training.caches import compute_priors, picture_store, prior_store
 from glia.training.fit import FitConfig
 from glia.training.run import RunConfig, train
 from glia_runtime.errors import DatasetError, OutputError, UsageError
+from glia_runtime.view_spec import FragmentViews
 from tests.glia.rated import small_run, write_rated
 
 MODEL: dict[str, Any] = {"backbone": "test_vit", "latent_dim": 16, "heads": 2, "dropout": 0.0}
@@ -67,7 +68,12 @@ def test_decoded_pictures_give_the_same_views(rated: Path, tmp_path: Path) -> No
     assert "10 still to come" in spoken.file.getvalue()  # type: ignore[attr-defined]
     for _ in range(2):  # filled, then read
         a, b = (
-            next(training_loader(TrainingViews(dataset, [], 0, pictures=kept), GroupSampler(dataset.groups, 10, 1, 0)))
+            next(
+                training_loader(
+                    TrainingViews(dataset, [], 0, FragmentViews(), pictures=kept),
+                    GroupSampler(dataset.groups, 10, 1, 0),
+                )
+            )
             for kept in (None, store)
         )
         assert all(torch.equal(a[name], b[name]) for name in ("semantic", "detail", "score", "index"))
@@ -85,8 +91,8 @@ def test_cached_tokens_are_the_models_own(rated: Path, tmp_path: Path) -> None:
     # 2 (mirrored) x 197 tokens x 64 channels x 2 bytes x 10 pictures
     assert "of 10 pictures: 0.00 GB" in spoken.file.getvalue() and "10 to be computed" in spoken.file.getvalue()  # type: ignore[attr-defined]
     sampler = GroupSampler(dataset.groups, 10, 1, 0)
-    (plain,) = training_loader(TrainingViews(dataset, [], 0), sampler)
-    (cached,) = training_loader(TrainingViews(dataset, [], 0, ("detail",), priors=store), sampler)
+    (plain,) = training_loader(TrainingViews(dataset, [], 0, FragmentViews()), sampler)
+    (cached,) = training_loader(TrainingViews(dataset, [], 0, FragmentViews(), ("detail",), priors=store), sampler)
     assert "semantic" not in cached and torch.equal(plain["detail"], cached["detail"])
     expected = model.prior(plain["semantic"])
     # float16 keeps 11 bits; tokens come out of a layer norm
@@ -100,7 +106,7 @@ def test_cached_tokens_are_the_models_own(rated: Path, tmp_path: Path) -> None:
     (path := dataset[0].path).touch()  # type: ignore[union-attr]
     assert path is not None and store.read(path) is None
     with pytest.raises(DatasetError, match=r"0\.png: changed"):
-        list(training_loader(TrainingViews(dataset, [], 0, ("detail",), priors=store), sampler))
+        list(training_loader(TrainingViews(dataset, [], 0, FragmentViews(), ("detail",), priors=store), sampler))
 
 
 def test_tokens_of_other_weights_or_arithmetic_are_others(rated: Path, tmp_path: Path) -> None:

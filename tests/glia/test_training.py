@@ -32,6 +32,7 @@ from glia.training.run import RunConfig, train
 from glia.training.tasks import QualityTask
 from glia_runtime.errors import CheckpointError, GliaError, OutputError, UsageError
 from glia_runtime.manifest import ScoreScale
+from glia_runtime.view_spec import FragmentViews
 
 FIT = FitConfig(steps=4, batch_size=10, learning_rate=1e-3, evaluate_every=2)
 RUN = RunConfig(
@@ -94,7 +95,7 @@ def test_batches_keep_series_together_and_repeat_from_any_step() -> None:
 
 def test_augmentation_depends_on_seed_step_and_group_alone(cache: Path) -> None:
     dataset = SyntheticDataset(2, 0, cache)
-    views = TrainingViews(dataset, ["jpeg"], seed=1)
+    views = TrainingViews(dataset, ["jpeg"], 1, FragmentViews())
     whole = list(training_loader(views, GroupSampler(dataset.groups, 12, 3, seed=1)))
     tail = list(training_loader(views, GroupSampler(dataset.groups, 12, 3, seed=1, start=2), workers=2))
     assert all(torch.equal(whole[2][name], tail[0][name]) for name in tail[0])
@@ -117,7 +118,9 @@ def test_samples_of_a_group_are_cut_at_the_same_places(cache: Path) -> None:
             return Sample(self.picture, score=index, reference="")
 
     repeated = Repeated()
-    (batch,) = training_loader(TrainingViews(repeated, [], seed=0), GroupSampler(repeated.groups, 4, 1, seed=0))
+    (batch,) = training_loader(
+        TrainingViews(repeated, [], 0, FragmentViews()), GroupSampler(repeated.groups, 4, 1, seed=0)
+    )
     same, other = (batch["detail"][batch["group"] == group] for group in (0, 1))
     assert torch.equal(same[0], same[1]) and torch.equal(other[0], other[1])
     assert not torch.equal(same[0], other[0])
@@ -147,7 +150,11 @@ def test_an_error_in_a_worker_is_the_error_itself(cache: Path) -> None:
 
     for workers in (0, 1):
         with pytest.raises(OutputError, match=r"^sample \d+ cannot be had$"):
-            next(training_loader(TrainingViews(Broken(), [], 0), GroupSampler(Broken.groups, 5, 1, 0), workers))
+            next(
+                training_loader(
+                    TrainingViews(Broken(), [], 0, FragmentViews()), GroupSampler(Broken.groups, 5, 1, 0), workers
+                )
+            )
 
 
 def test_learns_to_tell_noise_levels_apart(tmp_path: Path) -> None:
@@ -245,7 +252,7 @@ def test_whitening_gives_patches_unit_variance(cache: Path) -> None:
     dataset = SyntheticDataset(7, 0, cache)
     from glia.data.views import scoring_views
 
-    views = torch.stack([scoring_views(dataset[index])[1] for index in range(0, 40, 4)])
+    views = torch.stack([scoring_views(dataset[index], FragmentViews())[1] for index in range(0, 40, 4)])
     whiten_patch_embedding(backbone, mean, std, views)
     with torch.no_grad():
         tokens = backbone.patch_embed(((views.float() - mean) / std).permute(0, 3, 1, 2)).flatten(0, -2)

@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import numpy_helper
 from typer.testing import CliRunner, Result
 
-from glia.models import save_checkpoint
+from glia.models import create_model, save_checkpoint
 from glia_bench.cli import app
 from glia_bench.results import read_run
 from glia_export import export_checkpoint
@@ -80,3 +81,19 @@ def test_the_bounds_are_options(checkpoint: Path, artifact: Path, photographs: l
     assert invoke(checkpoint, photographs, wrong, "--max-difference", "1e3", "--min-srcc", "-1").exit_code == 0
     assert invoke(checkpoint, photographs, wrong, "--max-difference", "1e3", "--min-srcc", "1.1").exit_code == 1
     assert invoke(checkpoint, photographs, str(artifact), "--max-difference", "0").exit_code == 1
+
+
+def test_two_architectures_in_one_table(checkpoint: Path, photographs: list[Path], tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    other, output = tmp_path / "glintiqa.pt", tmp_path / "parity.json"
+    tiny = {"backbone": "test_vit", "blocks": (4, 5), "frozen_blocks": 2, "cnn": "test_resnet", "crops": 2}
+    save_checkpoint(create_model("glintiqa", **tiny), other)
+    done = invoke(checkpoint, photographs, "--reference", str(other), str(other), str(checkpoint), "-o", str(output))
+    assert done.exit_code == 0, done.output
+    assert {item.subject.split()[0]: item.facts["largest"] for item in read_run(output).measurements} == {
+        "model.pt": pytest.approx(0.0, abs=1e-3),
+        "glintiqa.pt": pytest.approx(0.0, abs=1e-5),
+    }
+    refused = invoke(checkpoint, photographs, str(other))
+    assert refused.exit_code == 2
+    assert "a glintiqa, and" in refused.output and "name its own checkpoint with another --reference" in refused.output

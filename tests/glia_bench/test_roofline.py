@@ -1,5 +1,7 @@
 """Limits are measured, operations are counted, and a part of a limit is a part."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -24,6 +26,17 @@ def test_operations_are_those_of_a_plain_vit_twice_and_its_adapters() -> None:
     once = depth * (24 * tokens * width**2 + 4 * tokens**2 * width) + 2 * 196 * 768 * width
     assert 2 * once < cost.flops < 2.2 * 2 * once * 1.5  # the adapters are the rest
     assert cost.parameters > sum(parameter.numel() for parameter in backbone.parameters())
+
+
+def test_every_crop_is_counted() -> None:
+    config = {"backbone": "test_vit", "blocks": [4, 5], "cnn": "test_resnet", "frozen_blocks": 2}
+    bundled = read_manifest(BUNDLED_MODEL)
+    one, four = (
+        model_cost(replace(bundled, architecture="glintiqa", config={**config, "crops": side})) for side in (1, 2)
+    )
+    assert one is not None and four is not None
+    assert four.flops == 4 * one.flops > 0
+    assert four.parameters == one.parameters
 
 
 def test_an_architecture_that_is_not_here_has_no_limit(views_artifact: object) -> None:

@@ -6,6 +6,7 @@ import torch
 from glia.models import QualityModel
 from glia_export.graphs import FusedImageGraph, ImageGraph, example_inputs, graph_of
 from glia_runtime.fragments import FragmentSpec
+from glia_runtime.view_spec import FragmentViews
 
 
 @pytest.mark.parametrize("grid", [7, 14])
@@ -13,8 +14,9 @@ def test_the_fused_graph_is_the_graph(model: QualityModel, grid: int) -> None:
     """On the CPU through the operator's plain form; its kernel is compared in tests/test_views.py."""
     graph = graph_of(model, "image", as_node=False)
     assert isinstance(graph, ImageGraph)
-    graph.model.fragment_spec = FragmentSpec(grid, 224 // grid)
-    inputs = example_inputs("image", model.fragment_spec)
+    spec = FragmentSpec(grid, 224 // grid)
+    graph.model.view_spec = FragmentViews(spec)
+    inputs = example_inputs("image", model.view_spec)
     # Equal views, but another batch in one product of the resize: a sum may round to the next grey level.
     with torch.inference_mode():
-        assert torch.allclose(FusedImageGraph(graph)(*inputs), graph(*inputs), atol=1e-2)
+        assert torch.allclose(FusedImageGraph(graph, spec)(*inputs), graph(*inputs), atol=1e-2)

@@ -20,6 +20,7 @@ from glia_runtime import Scorer, read_manifest
 from glia_runtime.backends.openvino import core
 from glia_runtime.errors import ArtifactError, ImageError, ManifestError
 from glia_runtime.manifest import InputKind, Limits, Manifest, Precision, manifest_path
+from glia_runtime.view_spec import FragmentViews
 from tests.glia_export.conftest import Exported, spread_model
 
 PRECISIONS = ("fp32", "fp16", "fp16-weights")
@@ -125,7 +126,7 @@ def test_scores(
 ) -> None:
     """Every batch size, order and padding gives each picture the PyTorch model's score."""
     scorer = Scorer.open(exported("onnx", kind, precision), device="cpu", backend=backend)
-    found = pictures_in(pictures, Limits(), print)
+    found = pictures_in(pictures, FragmentViews(), Limits(), print)
     images = list(found.images())
     reference = reference_scores(model, found.views)
     together = scorer.score(images)
@@ -145,7 +146,7 @@ def test_scores_in_bf16(
     exported: Exported, model: QualityModel, pictures: Path, kind: InputKind, precision: Precision
 ) -> None:
     scorer = Scorer.open(exported("onnx", kind, precision), backend="openvino:bf16")
-    found = pictures_in(pictures, Limits(), print)
+    found = pictures_in(pictures, FragmentViews(), Limits(), print)
     scores, reference = scorer.score(found.images()), reference_scores(model, found.views)
     difference = np.abs(scores - reference)
     # The issue's bound, 1 % of a scale of 100; and that it is bf16, which float32's 1e-4 would not show.

@@ -21,6 +21,7 @@ from glia_runtime.errors import UsageError
 from glia_runtime.fragments import Image
 from glia_runtime.manifest import Limits
 from glia_runtime.probe import probe_images
+from glia_runtime.view_spec import CropViews, FragmentViews
 from glia_runtime.views import sample_views
 from tests.glia_export.conftest import spread_model
 
@@ -98,9 +99,12 @@ def test_constant_scores_have_no_correlation() -> None:
 
 
 def test_built_in_pictures() -> None:
-    made, again = built_in_pictures(), built_in_pictures()
+    made, again = built_in_pictures(FragmentViews()), built_in_pictures(FragmentViews())
     images = list(made.images())
     assert len(images) == len(made.views) == 32
+    crops = built_in_pictures(CropViews(2))
+    assert [view[0].shape for view in crops.views] == [(4, 224, 224, 3)] * 11
+    assert all(np.array_equal(a, b) for a, b in zip(images, crops.images(), strict=False))
     assert all(np.array_equal(a, b) for a, b in zip(images, again.images(), strict=True))
     for picture, probe in zip(images, probe_images(), strict=False):
         assert np.array_equal(picture, probe)
@@ -113,7 +117,7 @@ def test_built_in_pictures() -> None:
 
 def test_a_folder_of_pictures(pictures: Path) -> None:
     said: list[str] = []
-    found = pictures_in(pictures, Limits(), said.append)
+    found = pictures_in(pictures, FragmentViews(), Limits(), said.append)
     assert found.about == f"6 pictures in {pictures}"
     (line,) = said
     assert line.startswith(f"{pictures}: skipped 1 of 7 pictures, the first: {pictures / 'broken.png'}: ")
@@ -127,17 +131,17 @@ def test_a_folder_without_a_readable_picture(pictures: Path, tmp_path: Path) -> 
     said: list[str] = []
     for folder, reason in ((tmp_path, "holds no picture"), (tmp_path / "none", "not a folder")):
         with pytest.raises(UsageError, match=reason):
-            pictures_in(folder, Limits(), said.append)
+            pictures_in(folder, FragmentViews(), Limits(), said.append)
     assert said == []
     shutil.copy(pictures / "broken.png", tmp_path)
     with pytest.raises(UsageError, match="no readable picture"):
-        pictures_in(tmp_path, Limits(), said.append)
+        pictures_in(tmp_path, FragmentViews(), Limits(), said.append)
     assert len(said) == 1 and "skipped 1 of 1" in said[0]
 
 
 def test_pictures_beyond_the_artifacts_limits_are_skipped(pictures: Path) -> None:
     said: list[str] = []
-    found = pictures_in(pictures, Limits(max_height=320, max_width=400), said.append)
+    found = pictures_in(pictures, FragmentViews(), Limits(max_height=320, max_width=400), said.append)
     assert [image.shape[:2] for image in found.images()] == [(224, 224), (240, 320), (60, 90), (300, 301)]
     assert len(said) == 1 and f"skipped 3 of 7 pictures, the first: {pictures / '2.png'}: 230x400 pixels" in said[0]
 
@@ -145,7 +149,7 @@ def test_pictures_beyond_the_artifacts_limits_are_skipped(pictures: Path) -> Non
 def test_a_large_folder_is_sampled_evenly(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(glia_export.parity, "MOST_PICTURES", 3)
     said: list[str] = []
-    found = pictures_in(pictures, Limits(), said.append)
+    found = pictures_in(pictures, FragmentViews(), Limits(), said.append)
     assert found.sources == tuple(pictures / name for name in ("0.png", "3.png"))
     assert said[0] == f"{pictures}: taking 3 of its 7 pictures, spread evenly over their names"
     assert len(said) == 2 and "skipped 1 of 3" in said[1]  # the last is broken.png
@@ -161,7 +165,7 @@ def test_one_whole_picture_at_a_time_is_in_memory(pictures: Path, monkeypatch: p
         return image
 
     monkeypatch.setattr(glia_export.parity, "decode", noted)
-    found = pictures_in(pictures, Limits(), print)
+    found = pictures_in(pictures, FragmentViews(), Limits(), print)
     assert len(decoded) == 6
     for image in found.images():
         assert image is decoded[-1]()
@@ -171,7 +175,7 @@ def test_one_whole_picture_at_a_time_is_in_memory(pictures: Path, monkeypatch: p
 
 def test_the_reference_sees_both_views(pictures: Path) -> None:
     model = spread_model()
-    scores = reference_scores(model, pictures_in(pictures, Limits(), print).views)
+    scores = reference_scores(model, pictures_in(pictures, FragmentViews(), Limits(), print).views)
     assert scores.dtype == np.float32 and scores.shape == (6,)
     # The model of these tests is worth comparing with: its scores spread, over the limit in fp16, too.
     assert np.std(scores) > 5

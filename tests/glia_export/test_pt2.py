@@ -17,6 +17,7 @@ from glia_export.parity import BOUNDS, pictures_in, reference_scores
 from glia_runtime import Scorer, read_manifest
 from glia_runtime.errors import ArtifactError, BackendError, UsageError
 from glia_runtime.manifest import InputKind, Limits, Precision, sha256_file, write_manifest
+from glia_runtime.view_spec import FragmentViews
 from tests.glia_export.conftest import Exported
 
 # Compiling takes most of a minute however small the model is: one package serves the whole suite.
@@ -27,7 +28,7 @@ kinds = pytest.mark.parametrize("kind", ["image", pytest.param("views", marks=py
 def test_scores(exported: Exported, model: QualityModel, pictures: Path, kind: InputKind) -> None:
     path = exported("pt2", kind, "fp32")
     scorer = Scorer.open(path)
-    found = pictures_in(pictures, Limits(), print)
+    found = pictures_in(pictures, FragmentViews(), Limits(), print)
     images = list(found.images())
     together = scorer.score(images)
     # The bound for fp32, 1e-4 of a scale of 100.
@@ -155,7 +156,7 @@ def test_a_package_for_the_gpu(
     assert engine is not None and engine.flavour == "aotinductor-cuda"
     assert engine.compute_capabilities == ("{}.{}".format(*torch.cuda.get_device_capability()),)
     scorer = Scorer.open(path)
-    found = pictures_in(pictures, Limits(), print)
+    found = pictures_in(pictures, FragmentViews(), Limits(), print)
     images = list(found.images())
     reference = reference_scores(model, found.views)
     bound = BOUNDS[precision].max_abs * model.score_scale.range

@@ -20,8 +20,8 @@ from glia_export.tensorrt_export import build_engine, choose_compiler
 from glia_runtime.backends.engines import CLASSIC, RTX, Flavour
 from glia_runtime.backends.gpu import Gpu
 from glia_runtime.errors import ArtifactError, BackendError, MissingExtraError, UsageError
-from glia_runtime.fragments import FragmentSpec
 from glia_runtime.manifest import InputKind, Limits, Precision, Target, manifest_path, read_manifest, verify_artifact
+from glia_runtime.view_spec import CropViews, FragmentViews
 from tests.glia_export.conftest import Engine, needs_rtx, spread_model
 
 CAPABILITIES = ("8.9",)
@@ -89,16 +89,19 @@ def test_what_no_compiler_builds_for(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_profiles() -> None:
-    views = profile_of(EngineOptions(), "views")
+    views = profile_of(EngineOptions(), "views", FragmentViews())
     assert views.limits == Limits(max_batch=64)
-    assert views.shapes(FragmentSpec())["detail"] == ((1, 224, 224, 3), (8, 224, 224, 3), (64, 224, 224, 3))
-    image = profile_of(EngineOptions(min_batch=2, max_batch=4, max_size=2000), "image")
+    assert views.shapes["detail"] == ((1, 224, 224, 3), (8, 224, 224, 3), (64, 224, 224, 3))
+    image = profile_of(EngineOptions(min_batch=2, max_batch=4, max_size=2000), "image", FragmentViews())
     assert image.limits == Limits(max_batch=4, max_height=2000, max_width=2000)
-    assert image.shapes(FragmentSpec()) == {
+    assert image.shapes == {
         "images": ((2, 224, 224, 3), (4, 1024, 1024, 3), (4, 2000, 2000, 3)),
         "sizes": ((2, 2), (4, 2), (4, 2)),
     }
-    assert profile_of(EngineOptions(opt_batch=100), "views").max_batch == 100
+    assert profile_of(EngineOptions(opt_batch=100), "views", FragmentViews()).max_batch == 100
+    crops = profile_of(EngineOptions(), "views", CropViews())  # 25 to a picture
+    assert crops.shapes == {"crops": ((1, 25, 224, 224, 3), (1, 25, 224, 224, 3), (2, 25, 224, 224, 3))}
+    assert profile_of(EngineOptions(), "image", CropViews()).limits == Limits(1, 224, 4096, 4096)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +116,7 @@ def test_profiles() -> None:
 )
 def test_options_out_of_range(options: EngineOptions, words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        profile_of(options, "image")
+        profile_of(options, "image", FragmentViews())
 
 
 @needs_rtx
@@ -131,7 +134,7 @@ def test_the_plugin_is_for_pictures(tmp_path: Path) -> None:
 
 def test_views_have_no_size() -> None:
     with pytest.raises(UsageError, match="--max-size is for --input image"):
-        profile_of(EngineOptions(max_size=2048), "views")
+        profile_of(EngineOptions(max_size=2048), "views", FragmentViews())
 
 
 @needs_rtx

@@ -13,6 +13,7 @@ from glia.models import QualityModel
 from glia_export.parity import BOUNDS, pictures_in, reference_scores
 from glia_runtime import BackendError, Scorer, read_manifest
 from glia_runtime.manifest import InputKind, Limits, Precision
+from glia_runtime.view_spec import FragmentViews
 from tests.glia_export.conftest import Exported
 
 kinds = pytest.mark.parametrize("kind", ["views", "image"])
@@ -36,7 +37,7 @@ def test_scores(
 ) -> None:
     path = exported("torchscript", kind, precision)
     scorer = Scorer.open(path, device)
-    found = pictures_in(pictures, Limits(), print)
+    found = pictures_in(pictures, FragmentViews(), Limits(), print)
     images = list(found.images())
     together = scorer.score(images)
     bound = BOUNDS[precision].max_abs * model.score_scale.range

@@ -7,15 +7,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glia_runtime import ImageError
+from glia_runtime import ImageError, Manifest, Probe, ScoreScale
 from glia_runtime import inputs as inputs_module
-from glia_runtime.inputs import MAX_BATCH_PIXELS, check_inputs, collate, in_batches
+from glia_runtime.inputs import MAX_BATCH_PIXELS, check_inputs, collate, in_batches, prepare
+from glia_runtime.manifest import InputKind
+from glia_runtime.view_spec import CropViews
 from tests.shapes import noise_image
+
+
+def manifest(kind: InputKind, crop_views: CropViews | None = None) -> Manifest:
+    scale, probe = ScoreScale(0.0, 1.0, True, "none"), Probe((), 0.0)
+    return Manifest("none", {}, "", "", "onnx", kind, "fp32", scale, (), probe, crop_views=crop_views)
 
 
 def test_collate_pads_and_keeps_true_sizes() -> None:
     pictures = [noise_image(224, 300), noise_image(400, 225)]
-    batch = collate([(picture,) for picture in pictures], "image")
+    batch = collate([(picture,) for picture in pictures], manifest("image"))
     assert batch["images"].shape == (2, 400, 300, 3)
     assert batch["sizes"].tolist() == [[224, 300], [400, 225]]
     for index, picture in enumerate(pictures):
@@ -23,14 +30,28 @@ def test_collate_pads_and_keeps_true_sizes() -> None:
         assert np.array_equal(batch["images"][index, :height, :width], picture)
         assert not batch["images"][index, height:].any()
         assert not batch["images"][index, :, width:].any()
-    assert check_inputs(batch, "image") == 2
+    assert check_inputs(batch, manifest("image")) == 2
 
 
 def test_collate_views() -> None:
     views = [(noise_image(224, 224), noise_image(224, 224)[::-1]) for _ in range(3)]
-    batch = collate(views, "views")
+    batch = collate(views, manifest("views"))
     assert np.array_equal(batch["detail"][2], views[2][1])
-    assert check_inputs(batch, "views") == 3
+    assert check_inputs(batch, manifest("views")) == 3
+
+
+def test_crops_are_one_input_of_many_squares() -> None:
+    crops = manifest("views", CropViews())
+    pictures = [prepare(noise_image(300, 230 + index), crops) for index in range(2)]
+    batch = collate(pictures, crops)
+    assert list(batch) == ["crops"]
+    assert batch["crops"].shape == (2, 25, 224, 224, 3)
+    assert np.array_equal(batch["crops"][1, 24], noise_image(300, 231)[-224:, -224:])
+    assert check_inputs(batch, crops) == 2
+    with pytest.raises(ImageError, match=r"crops is uint8 \[2, 24, 224, 224, 3\]; the graph takes uint8 \[2, 25, 224,"):
+        check_inputs({"crops": batch["crops"][:, 1:]}, crops)
+    # A picture in crops is no picture to pad: only their number counts.
+    assert [len(group) for group in in_batches(enumerate(pictures * 10), 20)] == [20]
 
 
 VIEW = np.zeros((1, 224, 224, 3), np.uint8)
@@ -55,7 +76,7 @@ IMAGES = np.zeros((1, 240, 230, 3), np.uint8)
 )
 def test_wrong_inputs_are_refused(kind: Any, inputs: dict[str, Any]) -> None:
     with pytest.raises(ImageError):
-        check_inputs(inputs, kind)
+        check_inputs(inputs, manifest(kind))
 
 
 SIDES = st.integers(1, 5000)

@@ -27,6 +27,7 @@ from glia_runtime import (
     write_manifest,
 )
 from glia_runtime.manifest import _digest, manifest_path
+from glia_runtime.view_spec import CropViews, FragmentViews
 
 MANIFEST = Manifest(
     architecture="glianet",
@@ -137,6 +138,10 @@ def test_files(tmp_path: Path) -> None:
         ({"probe": {"scores": [10**400], "tolerance": 1}}, r"probe.scores\[0\] is too large"),
         ({"probe": {"scores": []}}, "field probe.tolerance is missing"),
         ({"fragment_spec": {"grid": 0, "fragment": 32}}, "fragment_spec.grid is 0"),
+        ({"fragment_spec": {"grid": 8, "fragment": 32}}, "views of 256 pixels a side; this glia makes them of 224"),
+        ({"crop_views": {"grid": 0, "crop": 224}}, "crop_views.grid is 0"),
+        ({"crop_views": {"grid": 5, "crop": 384}}, "views of 384 pixels a side; this glia makes them of 224"),
+        ({"crop_views": {"grid": 5}}, "field crop_views.crop is missing"),
         (
             {"score_scale": {"minimum": 1, "maximum": 1, "higher_is_better": True, "dataset": ""}},
             "maximum is not above",
@@ -172,6 +177,18 @@ def test_an_older_minor_version_lacks_what_was_added_since() -> None:
     fields = {**fields_of(), "manifest_version": "1.0"}
     del fields["artifact_bytes"], fields["map_view"]
     assert Manifest.from_json(signed(fields)) == replace(MANIFEST, manifest_version="1.0")
+    fields = {**fields_of(), "manifest_version": "1.1"}
+    del fields["crop_views"]
+    assert Manifest.from_json(signed(fields)).view_spec == FragmentViews()
+
+
+def test_what_the_model_is_shown_comes_back() -> None:
+    manifest = replace(MANIFEST, input="views", crop_views=CropViews(grid=3))
+    read = Manifest.from_json(manifest.to_json())
+    assert read.view_spec == CropViews(grid=3)
+    assert read.input_names == ("crops",)
+    assert replace(read, input="image").input_names == ("images", "sizes")
+    assert replace(read, crop_views=None).input_names == ("semantic", "detail")
 
 
 def test_a_newer_minor_version_may_add_fields() -> None:

@@ -37,7 +37,7 @@ def test_padding_is_not_scored(image_artifact: Path) -> None:
 
 def test_scores_stay_when_the_next_batch_runs(image_artifact: Path) -> None:
     backend, *_ = open_backend(image_artifact, read_manifest(image_artifact), "cpu", "openvino")
-    dark, bright = (collate([(np.full((224, 224, 3), grey, np.uint8),)], "image") for grey in (0, 255))
+    dark, bright = (collate([(np.full((224, 224, 3), grey, np.uint8),)], backend.manifest) for grey in (0, 255))
     first = backend.run(dark)
     assert backend.run(bright) == pytest.approx([1.0]) and first == pytest.approx([0.0])
 

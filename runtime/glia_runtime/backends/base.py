@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from glia_runtime.backends.gpu import find_gpu
 from glia_runtime.errors import ArtifactError, BackendError
-from glia_runtime.inputs import INPUT_NAMES, Inputs, check_inputs
+from glia_runtime.inputs import Inputs, check_inputs
 from glia_runtime.manifest import Manifest, Precision
 
 Scores = npt.NDArray[np.float32]
@@ -116,7 +116,7 @@ class Backend(ABC):
 
     def _parts(self, inputs: Inputs) -> list[Inputs]:
         """Checked inputs, cut at the artifact's limit of a batch."""
-        batch = check_inputs(inputs, self.manifest.input)
+        batch = check_inputs(inputs, self.manifest)
         step = self.manifest.limits.max_batch or max(1, batch)
         return [
             {name: array[start : start + step] for name, array in inputs.items()} for start in range(0, batch, step)
@@ -160,7 +160,7 @@ class Backend(ABC):
 
     def _check_signature(self, inputs: Iterable[str], outputs: Iterable[str]) -> None:
         """Raise `ArtifactError` unless these are the names that the manifest's `input` and `map_view` stand for."""
-        if (found := sorted(inputs)) != sorted(INPUT_NAMES[self.manifest.input]):
+        if (found := sorted(inputs)) != sorted(self.manifest.input_names):
             raise self._refuse(f"its inputs are {found}, not those of kind {self.manifest.input!r}")
         expected = ["score"] if self.manifest.map_view is None else ["map", "score"]
         if (found := sorted(outputs)) != expected:

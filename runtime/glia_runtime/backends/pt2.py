@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from glia_runtime.backends.base import Backend
 from glia_runtime.errors import ArtifactError, BackendError
-from glia_runtime.inputs import INPUT_NAMES, Inputs
+from glia_runtime.inputs import Inputs
 
 CPU, CUDA = "aotinductor-cpu", "aotinductor-cuda"
 """`EngineInfo.flavour` of packages compiled for x86-64 CPUs with AVX2 (x86-64-v3), and for one kind of GPU."""
@@ -76,7 +76,7 @@ class Pt2Backend(Backend):
             )
 
     def _run(self, inputs: Inputs) -> npt.NDArray[Any]:
-        tensors = [self._torch.from_numpy(inputs[name]).to(self.device) for name in INPUT_NAMES[self.manifest.input]]
+        tensors = [self._torch.from_numpy(inputs[name]).to(self.device) for name in self.manifest.input_names]
         # Left alone, the patch embedding, a convolution, takes TF32, which keeps 10 bits in a float32 product.
         # A recorded graph keeps what it was recorded with.
         with self._torch.inference_mode(), self._torch.backends.cudnn.flags(enabled=True, allow_tf32=False):

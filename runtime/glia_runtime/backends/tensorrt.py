@@ -23,7 +23,7 @@ from glia_runtime.backends.engines import flavour_of
 from glia_runtime.backends.gpu import find_gpu
 from glia_runtime.backends.slots import filled, run_in_turn
 from glia_runtime.errors import BackendError, GliaError
-from glia_runtime.inputs import INPUT_NAMES, MAX_BATCH_PIXELS, Inputs
+from glia_runtime.inputs import MAX_BATCH_PIXELS, Inputs
 
 IN_FLIGHT = 2
 """Batches at once: while one is computed, the next is copied. A third would wait for the same GPU."""
@@ -78,7 +78,7 @@ class TensorRTBackend(Backend):
         if self._engine is None:
             raise self._refuse(self._logger.reason)
         names = [self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)]
-        expected = [*INPUT_NAMES[self.manifest.input], "score"]
+        expected = [*self.manifest.input_names, "score"]
         if sorted(names) != sorted(expected):
             raise self._refuse(f"its tensors are {sorted(names)}, not {sorted(expected)}")
         smallest, _, largest = self._profile(expected[0])
@@ -91,7 +91,7 @@ class TensorRTBackend(Backend):
 
     def _slot(self, cuda: Any) -> _Slot:
         reserved = {"score": _FLOAT * self._most}
-        for name in INPUT_NAMES[self.manifest.input]:
+        for name in self.manifest.input_names:
             itemsize = np.dtype(self._library.nptype(self._engine.get_tensor_dtype(name))).itemsize
             reserved[name] = min(_USUAL_BYTES, math.prod(self._profile(name)[-1]) * itemsize)
         return _Slot(cuda, self._new_context(), reserved, self._logger)

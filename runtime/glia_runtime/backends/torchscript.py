@@ -9,7 +9,7 @@ from typing import Any
 import numpy.typing as npt
 
 from glia_runtime.backends.base import Backend
-from glia_runtime.inputs import INPUT_NAMES, Inputs
+from glia_runtime.inputs import Inputs
 from glia_runtime.manifest import Precision
 
 
@@ -49,7 +49,7 @@ class TorchScriptBackend(Backend):
 
     def _run(self, inputs: Inputs) -> npt.NDArray[Any]:
         torch: Any = import_module("torch")
-        names = INPUT_NAMES[self.manifest.input]
+        names = self.manifest.input_names
         # Left alone, the patch embedding, a convolution, takes TF32, which keeps 10 bits in a float32 product.
         with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             scores = self._module(*(torch.from_numpy(inputs[name]).to(self.device) for name in names))
