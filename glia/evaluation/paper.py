@@ -4,7 +4,7 @@ Datasets have the names of `glia.data.open_dataset`. Bold, underlines and citati
 marks are lost in the text version; Section 3.6 says which row has LGF alone ("outperforming the LoDa model").
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -33,18 +33,15 @@ class PaperTable:
     rows: Mapping[str, tuple[Figures, ...]]
 
 
-def _read(text: str, *, order: str = "srcc plcc") -> Iterator[tuple[str, tuple[Figures, ...]]]:
-    """Rows of "label | figures", the figures in the order they are printed in; "-" is a missing one."""
-    names = order.split()
+def _table(title: str, columns: tuple[str, ...], text: str, order: tuple[str, ...] = ("srcc", "plcc")) -> PaperTable:
+    """A table of rows "label | figures", the figures of each column in the order printed; "-" is a missing one."""
+    rows = {}
     for line in text.strip().splitlines():
         label, printed = (part.strip() for part in line.split("|"))
         values = [None if value == "-" else float(value) for value in printed.split()]
-        cells = (values[place : place + len(names)] for place in range(0, len(values), len(names)))
-        yield label, tuple(Figures(**dict(zip(names, cell, strict=True))) for cell in cells)
-
-
-def _table(title: str, columns: tuple[str, ...], text: str, *, order: str = "srcc plcc") -> PaperTable:
-    return PaperTable(title, columns, dict(_read(text, order=order)))
+        cells = (values[place : place + len(order)] for place in range(0, len(values), len(order)))
+        rows[label] = tuple(Figures(**dict(zip(order, cell, strict=True))) for cell in cells)
+    return PaperTable(title, columns, rows)
 
 
 PAPER: dict[int, PaperTable] = {
@@ -80,7 +77,7 @@ PAPER: dict[int, PaperTable] = {
         SHDIQA  | 0.723 0.791 0.782 0.819 0.789 0.943
         Ours    | 0.785 0.816 0.802 0.835 0.823 0.953
         """,
-        order="srcc",
+        order=("srcc",),
     ),
     3: _table(
         "Data-efficient learning validation with the training set containing 20%, 40% and 60% images",
@@ -108,7 +105,7 @@ PAPER: dict[int, PaperTable] = {
         LGF          | 0.969 0.961 0.947 0.937
         GLR and LGF  | 0.975 0.967 0.948 0.940
         """,
-        order="plcc srcc",
+        order=("plcc", "srcc"),
     ),
     5: _table(
         "Ablation experiments for the guidance prior",

@@ -1,5 +1,6 @@
 """``glia-eval table1`` to ``table6``: the paper's tables, run and printed with ours beside the paper's."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -30,7 +31,7 @@ def add_tables(app: typer.Typer) -> None:
         app.command(f"table{number}", cls=Command, help=help_)(_command(number))
 
 
-def _command(number: int):  # type: ignore[no-untyped-def]  # typer reads the types of what is returned
+def _command(number: int) -> Callable[..., None]:
     def run(
         data: Annotated[
             Path | None,
