@@ -20,6 +20,7 @@ _READERS: dict[str, tuple[str, str]] = {
     "flive": ("glia.data.readers.flive", "open_flive"),
     "csv": ("glia.data.readers.csv", "open_csv"),
     "hf": ("glia.data.readers.huggingface", "open_huggingface"),
+    "saqt": ("glia.data.readers.saqt", "open_saqt"),
     "synthetic": ("glia.data.synthetic", "open_synthetic"),
 }
 _NEEDS_NO_FILES = ("synthetic",)

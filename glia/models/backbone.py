@@ -32,7 +32,7 @@ def create_backbone(name: str, image_size: int) -> VisionTransformer:
     known = ", ".join(PLAIN_BACKBONES)
     if not timm.is_model(name):
         raise UsageError(f"timm has no backbone {name!r}; try one of {known}")
-    _check_tag(name)
+    check_tag(name)
     try:
         # timm resizes the position embedding of models made for another size (test_vit: 160). Views have one size:
         # a model that takes any would resize it in each exported graph again, antialiased, which TensorRT refuses.
@@ -51,7 +51,7 @@ def create_backbone(name: str, image_size: int) -> VisionTransformer:
     return backbone
 
 
-def _check_tag(name: str) -> None:
+def check_tag(name: str) -> None:
     """Refuse a pretrained tag, what follows the dot of a timm name, that timm does not know."""
     try:
         get_pretrained_cfg(name)
@@ -90,7 +90,7 @@ def load_backbone_weights(backbone: nn.Module, name: str, source: Path | None) -
     # A ViT's position embedding is made for its size of picture.
     size = {"img_size": backbone.patch_embed.img_size[0]} if isinstance(backbone, VisionTransformer) else {}
     try:
-        with _offline_unless_reachable():
+        with offline_unless_reachable():
             pretrained = timm.create_model(name, pretrained=True, num_classes=0, **size)
     except Exception as error:  # the hub's client raises its own, its transport's and timm's errors
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -100,7 +100,7 @@ def load_backbone_weights(backbone: nn.Module, name: str, source: Path | None) -
 
 
 @contextmanager
-def _offline_unless_reachable() -> Iterator[None]:
+def offline_unless_reachable() -> Iterator[None]:
     """Ask the hub once whether it is there; if not, let its client look in its cache only.
 
     Left alone, the client repeats every request with growing pauses: 100 s until it gave up, measured.

@@ -62,8 +62,9 @@ def read_record(out: Path) -> dict[str, Any]:
 
 
 def picture_names(dataset: Dataset, indices: Sequence[int]) -> list[str]:
-    """What names each picture in a split list: its file, or its place in a dataset without files."""
-    return [str(dataset[index].path or f"{dataset.name}[{index}]") for index in indices]
+    """What names each picture in a split list: its file, or what it was made from, once, where it has none."""
+    samples = (dataset[index] for index in indices)
+    return list(dict.fromkeys(str(sample.path or sample.reference) for sample in samples))
 
 
 def _commit() -> str | None:

@@ -32,6 +32,8 @@ OFFICIAL, ALL = "official", "all"
 _TEST_SHARE = 0.2
 # Series drawn to find the labels' mean and spread: 200 labels give both to a few percent, all that scaling needs.
 _SERIES_READ = 40
+# The same of files: more than any rated dataset has, but datasets of transferred labels have millions.
+_LABELS_READ = 50_000
 
 
 @dataclass(frozen=True)
@@ -278,7 +280,8 @@ def _task(config: RunConfig, dataset: Dataset, console: Console) -> tuple[Task, 
 def _labelled(dataset: Dataset, console: Console) -> list[Sample]:
     """Samples to learn the labels' mean and spread from: all where nothing is drawn for it, else some series."""
     if isinstance(dataset, Subset):
-        return [dataset[index] for index in range(len(dataset))]
+        chosen = np.random.default_rng(0).permutation(len(dataset))[:_LABELS_READ]
+        return [dataset[index] for index in sorted(chosen.tolist())]
     groups = dataset.groups
     spread = np.linspace(0, len(groups) - 1, min(len(groups), _SERIES_READ)).astype(int)
     columns = track(spread, "reading labels", console=console, transient=True, disable=not console.is_terminal)

@@ -1,4 +1,4 @@
-"""What self-contained pages share: their files, text that cannot become markup, links, and how a score is written.
+"""What self-contained pages share: their files, text that cannot become markup, links, histograms, how scores look.
 
 A page loads nothing: style and script stand inside it, and its content security policy names them.
 """
@@ -9,14 +9,19 @@ import base64
 import hashlib
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
+import numpy as np
+import numpy.typing as npt
+
 from glia_runtime.errors import one_line
 from glia_runtime.manifest import ScoreScale
+
+BINS = 50
 
 _FOLDER = Path(__file__).parent / "page"
 
@@ -68,3 +73,46 @@ def link(path: str, folder: Path) -> str:
     with suppress(ValueError):  # on another drive there is no relative path
         absolute = os.path.relpath(absolute, folder)
     return quote(os.fsencode(absolute))
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things in words: "1 picture", "2,000 pictures"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def histogram(values: Sequence[float], scale: ScoreScale, noun: str) -> str:
+    """Bars over the whole scale, widened where values overshoot it; as an inline SVG of 50 x 100 units.
+
+    Args:
+        values: of the pictures, at least one.
+        scale: that they are on.
+        noun: what a value is: "score".
+    """
+    array = np.asarray(values)
+    ends = min(scale.minimum, float(array.min())), max(scale.maximum, float(array.max()))
+    counts, edges = np.histogram(array, BINS, ends)
+    ticks = [f"{tick:.4g}" for tick in np.linspace(*ends, 5)]
+    return "\n".join(
+        [
+            f'<svg viewBox="0 0 {BINS} 100" preserveAspectRatio="none" role="img" '
+            f'aria-label="How many pictures have which {noun}: {counted(len(array), noun)} '
+            f'from {in_thousandths(float(array.min()), scale)} to {in_thousandths(float(array.max()), scale)}">',
+            *_bars(counts, edges, scale),
+            "</svg>",
+            '<p class="ticks" aria-hidden="true">' + "".join(f"<span>{tick}</span>" for tick in ticks) + "</p>",
+        ]
+    )
+
+
+def _bars(counts: npt.NDArray[np.int64], edges: npt.NDArray[np.float64], scale: ScoreScale) -> Iterator[str]:
+    for index, count in enumerate(counts):
+        # A bar of one picture among thousands must still be seen.
+        height = max(1.5, 100 * count / counts.max()) if count else 0
+        low, high = float(edges[index]), float(edges[index + 1])
+        label = f"{in_thousandths(low, scale)} to {in_thousandths(high, scale)}: {counted(int(count), 'picture')}"
+        # The whole column takes the pointer, so that low bars can be hit as well.
+        yield (
+            f'<g data-from="{low!r}" data-to="{high!r}"><title>{label}</title>'
+            f'<rect class="column" x="{index}" width="1" height="100"/>'
+            f'<rect class="bar" x="{index + 0.08:.2f}" y="{100 - height:.2f}" width="0.84" height="{height:.2f}"/></g>'
+        )

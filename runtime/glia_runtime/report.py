@@ -19,12 +19,21 @@ from string import Template
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from glia_runtime.atomic import atomic_write
 from glia_runtime.errors import one_line
 from glia_runtime.manifest import Manifest, ParityRow, ScoreScale
-from glia_runtime.markup import as_text, asset, common_folder, in_thousandths, link, policy, scale_line
+from glia_runtime.markup import (
+    as_text,
+    asset,
+    common_folder,
+    counted,
+    histogram,
+    in_thousandths,
+    link,
+    policy,
+    scale_line,
+)
 from glia_runtime.pipeline import Result
 
 WORST, BEST, BETWEEN = 5000, 2000, 3000
@@ -33,8 +42,6 @@ others. Measured with 10,000 photographs: 45 MB of memory while scoring, a page 
 
 MAX_FAILURES = 1000
 """Failures that are listed; all are counted."""
-
-BINS = 50
 
 
 class Tile(NamedTuple):
@@ -116,7 +123,9 @@ class Report:
             "style": style,
             "script": script,
             "summary": _summary(self._manifest.score_scale, self._artifact, self._scores, self._failed, len(tiles)),
-            "histogram": _histogram(self._manifest.score_scale, self._scores),
+            "histogram": histogram(self._scores, self._manifest.score_scale, "score")
+            if self._scores
+            else "<p>No picture was scored.</p>",
             "failures": _failures(self._failures, self._failed),
             "card": _card(self._manifest, self._artifact),
         }
@@ -151,10 +160,6 @@ def open_report(path: Path) -> Iterator[Report]:
         raise left
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def _summary(scale: ScoreScale, artifact: Path, scores: Sequence[float], failed: int, shown: int) -> str:
     now = datetime.now(timezone.utc)
     values = np.asarray(scores)
@@ -176,40 +181,6 @@ def _summary(scale: ScoreScale, artifact: Path, scores: Sequence[float], failed:
             "at random from the others. The figures and the histogram count all.</p>"
         )
     return "\n".join(lines)
-
-
-def _histogram(scale: ScoreScale, scores: Sequence[float]) -> str:
-    """Bars over the whole scale, widened where scores overshoot it; as an inline SVG of 50 x 100 units."""
-    if not len(scores):
-        return "<p>No picture was scored.</p>"
-    values = np.asarray(scores)
-    ends = min(scale.minimum, float(values.min())), max(scale.maximum, float(values.max()))
-    counts, edges = np.histogram(values, BINS, ends)
-    ticks = [f"{tick:.4g}" for tick in np.linspace(*ends, 5)]
-    return "\n".join(
-        [
-            f'<svg viewBox="0 0 {BINS} 100" preserveAspectRatio="none" role="img" '
-            f'aria-label="How many pictures have which score: {_count(len(scores), "score")} '
-            f'from {in_thousandths(float(values.min()), scale)} to {in_thousandths(float(values.max()), scale)}">',
-            *_bars(counts, edges, scale),
-            "</svg>",
-            '<p class="ticks" aria-hidden="true">' + "".join(f"<span>{tick}</span>" for tick in ticks) + "</p>",
-        ]
-    )
-
-
-def _bars(counts: npt.NDArray[np.int64], edges: npt.NDArray[np.float64], scale: ScoreScale) -> Iterator[str]:
-    for index, count in enumerate(counts):
-        # A bar of one picture among thousands must still be seen.
-        height = max(1.5, 100 * count / counts.max()) if count else 0
-        low, high = float(edges[index]), float(edges[index + 1])
-        label = f"{in_thousandths(low, scale)} to {in_thousandths(high, scale)}: {_count(int(count), 'picture')}"
-        # The whole column takes the pointer, so that low bars can be hit as well.
-        yield (
-            f'<g data-from="{low!r}" data-to="{high!r}"><title>{label}</title>'
-            f'<rect class="column" x="{index}" width="1" height="100"/>'
-            f'<rect class="bar" x="{index + 0.08:.2f}" y="{100 - height:.2f}" width="0.84" height="{height:.2f}"/></g>'
-        )
 
 
 def _tiles(tiles: Sequence[Tile], scale: ScoreScale, folder: Path) -> Iterator[str]:
@@ -234,7 +205,7 @@ def _failures(failures: Sequence[tuple[str, str]], failed: int) -> str:
     ]
     more = f"<p>And {failed - len(failures):,} more.</p>" if failed > len(failures) else ""
     return (
-        f'<section aria-labelledby="failed"><h2 id="failed">{_count(failed, "picture")} not scored</h2>\n'
+        f'<section aria-labelledby="failed"><h2 id="failed">{counted(failed, "picture")} not scored</h2>\n'
         f'<ul class="failures" tabindex="0" aria-labelledby="failed">\n' + "\n".join(rows) + f"\n</ul>{more}</section>"
     )
 

@@ -3,6 +3,7 @@
 import io
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,10 +19,9 @@ from glia.training.fit import FitConfig
 from glia.training.run import RunConfig, train
 from glia_runtime.errors import DatasetError, OutputError, UsageError
 from glia_runtime.view_spec import FragmentViews
+from tests.glia.rated import small_run, write_rated
 
-from .rated import small_run, write_rated
-
-MODEL = {"backbone": "test_vit", "latent_dim": 16, "heads": 2, "dropout": 0.0}
+MODEL: dict[str, Any] = {"backbone": "test_vit", "latent_dim": 16, "heads": 2, "dropout": 0.0}
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ def test_tokens_of_other_weights_or_arithmetic_are_others(rated: Path, tmp_path:
 
 
 @pytest.mark.parametrize("change", [{"guidance": "detail"}, {"token_drop": 0.5}])
-def test_what_random_choices_reach_is_not_cached(change: dict[str, object], tmp_path: Path) -> None:
+def test_what_random_choices_reach_is_not_cached(change: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be cached"):
         prior_store(create_model(**MODEL, **change), tmp_path, torch.float32)
 

@@ -9,9 +9,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,8 +31,7 @@ from glia.training.run import RunConfig, split_dataset, train
 from glia.training.tasks import QualityTask
 from glia_runtime.errors import DatasetError, GliaError, MissingExtraError, UsageError
 from glia_runtime.manifest import ScoreScale
-
-from .rated import small_run, write_rated
+from tests.glia.rated import small_run, write_rated
 
 TINY = ["--backbone", "test_vit", "--latent-dim", "16", "--heads", "2"]
 
@@ -129,7 +130,7 @@ def test_steps_or_epochs_and_known_choices_only() -> None:
         ({"steps": 1, "precision": "int8"}, "bf16"),
     ):
         with pytest.raises(UsageError, match=says):
-            FitConfig(**options)  # type: ignore[arg-type]
+            FitConfig(**options)
 
 
 def test_the_scale_that_a_correlation_leaves_open_is_learnt() -> None:
@@ -212,7 +213,7 @@ def test_compiled_steps_train_the_same(rated: Path, tmp_path: Path, monkeypatch:
     compiled = []
     real = torch.compile
 
-    def trace_only(function: object, **_: object) -> object:
+    def trace_only(function: Callable[..., Any], **_: object) -> Callable[..., Any]:
         compiled.append(function)
         return real(function, backend="eager")  # the C++ that inductor writes takes a minute to build
 

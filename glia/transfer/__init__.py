@@ -1,0 +1,1 @@
+"""Semantic-aligned quality transfer (GlintIQA): labels of rated references carried to pictures that nobody rated."""

@@ -1,0 +1,72 @@
+"""A new picture as it is shown to the backbone and damaged: at the size of the rated ones."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as PillowImage
+
+from glia.data.samples import Picture
+from glia.data.synthetic import KADID_DISTORTIONS, LEVELS, distort
+from glia_runtime.decode import decode_picture
+from glia_runtime.errors import OutputError
+from glia_runtime.views import pixels
+
+DISTORTIONS = tuple(KADID_DISTORTIONS)
+PER_PICTURE = len(DISTORTIONS) * len(LEVELS)
+"""Distorted versions of one picture: 125."""
+
+
+def read_bounded(path: str | Path, side: int) -> Picture:
+    """Decode a picture, shrunk (antialiased, aspect kept) where its longer side is above `side` pixels.
+
+    A distortion of the same strength shows less in a larger picture, so labels carry over at like sizes only.
+
+    Returns:
+        uint8 [H, W, 3].
+
+    Raises:
+        ImageError: a file that `glia_runtime.decode` refuses.
+    """
+    picture = decode_picture(path)
+    scale = side / max(picture.size)
+    if scale < 1:
+        size = (max(1, round(scale * picture.width)), max(1, round(scale * picture.height)))
+        picture = picture.resize(size, PillowImage.Resampling.BICUBIC, reducing_gap=3.0)
+    return pixels(picture)
+
+
+def render(image: Picture, place: int, distortion: str, level: int) -> Picture:
+    """The distorted version of picture number `place`: the same one every time, its five levels one series."""
+    return distort(image, distortion, level, np.random.default_rng((place, DISTORTIONS.index(distortion))))
+
+
+def rendered_path(folder: Path, place: int, distortion: str, level: int) -> Path:
+    """Where the version of picture number `place` lies in the folder of rendered ones."""
+    return folder / f"{place:06d}" / f"{distortion}-{level}.png"
+
+
+def render_to_files(folder: Path, place: int, path: Path, side: int) -> None:
+    """Write all versions of a picture, or none; a picture whose versions are there is left alone.
+
+    Raises:
+        ImageError: the picture can no longer be read.
+        OutputError: a file cannot be written.
+    """
+    target = folder / f"{place:06d}"
+    if target.exists():
+        return
+    image = read_bounded(path, side)
+    temporary = target.with_name(f".{target.name}")
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)  # what a kill left
+        temporary.mkdir(parents=True)
+        for distortion in DISTORTIONS:
+            for level in LEVELS:
+                version = PillowImage.fromarray(render(image, place, distortion, level))
+                version.save(temporary / f"{distortion}-{level}.png", compress_level=1)
+        temporary.rename(target)
+    except OSError as error:
+        raise OutputError(
+            f"{target}: cannot be written ({error.strerror}); free some space, then go on with --resume"
+        ) from error

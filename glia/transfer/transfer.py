@@ -1,0 +1,226 @@
+"""One transfer from its options: what `glia-transfer-labels` does."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from rich.console import Console
+from rich.progress import track
+
+from glia.data.samples import Picture
+from glia.evaluation.processes import in_processes
+from glia.transfer.backbone import Backbone, nearest
+from glia.transfer.folder import (
+    RENDERED_FOLDER,
+    REPORT_FILE,
+    Neighbours,
+    Row,
+    Transfer,
+    read_rows,
+    write_labels,
+    write_transfer,
+)
+from glia.transfer.labelled import SYNTHETIC, Drawn, Kadid, Labelled
+from glia.transfer.rendering import PER_PICTURE, read_bounded, render_to_files
+from glia.transfer.report import write_report
+from glia_runtime.errors import ImageError, UsageError
+from glia_runtime.listing import find_pictures
+from glia_runtime.manifest import ScoreScale
+from glia_runtime.markup import counted
+
+Item = TypeVar("Item")
+
+_DECODERS = 4  # threads; shrinking 12 megapixels takes as long as ResNet-50 on a GPU takes for a hundred pictures
+
+
+@dataclass(frozen=True)
+class TransferConfig:
+    """Everything that decides the result of a transfer.
+
+    Attributes:
+        labelled: KADID-10k's folder, or "synthetic".
+        drawn: references to draw (synthetic).
+        pictures: folder of the new pictures; folders in it are looked through as well.
+        backbone: name of the timm model whose features are compared.
+        weights: local file of its weights, or None for timm's hub.
+        side: longer sides are shrunk to this many pixels.
+        top: references whose labels are averaged.
+        threshold: pictures less similar than this to their nearest reference are left out.
+        scale: ends of the scale that the labels are stretched to, or None for the labelled set's own.
+        render: write the distorted pictures to files.
+        batch_size: pictures that the backbone sees at once.
+        processes: how many label drawn references, and render.
+    """
+
+    labelled: str
+    drawn: int
+    pictures: Path
+    backbone: str
+    weights: Path | None
+    side: int
+    top: int
+    threshold: float
+    scale: tuple[float, float] | None
+    render: bool
+    batch_size: int
+    processes: int
+
+
+def transfer_labels(
+    config: TransferConfig, out: Path, resume: bool, complain: Callable[[str], None], console: Console
+) -> Transfer:
+    """Find the references that new pictures resemble, and carry their labels over.
+
+    Args:
+        config: what to do.
+        out: the folder to make, as `glia.transfer.folder` describes it, with a page to look through.
+        resume: go on with the transfer in `out`; pictures that failed are tried again.
+        complain: called with one line for each picture that cannot be read.
+        console: for progress and remarks.
+
+    Raises:
+        UsageError: options that do not fit together, no pictures, or none similar enough.
+        DatasetError: the labelled set is not as it should be.
+        CheckpointError: weights that cannot be read.
+        OutputError: `out` holds a transfer already, or cannot be written.
+    """
+    if not config.pictures.is_dir():
+        raise UsageError(f"{config.pictures}: no such folder; name one that holds pictures")
+    if out.resolve().is_relative_to(config.pictures.resolve()):
+        raise UsageError(f"{out}: lies among the pictures themselves; choose another --out")
+    names = [os.path.relpath(path, out) for path in find_pictures([str(config.pictures)], True, complain)]
+    if not names:
+        raise UsageError(f"{config.pictures}: holds no pictures; name another folder")
+    backbone = Backbone(config.backbone, config.weights, random_will_do=config.labelled == SYNTHETIC)
+    labelled = _open_labelled(config)
+    console.print(backbone.remark, highlight=False, soft_wrap=True)
+    recipe = {
+        "labelled": [config.labelled, len(labelled.references)],
+        "backbone": backbone.remark,
+        "side": config.side,
+        "top": config.top,
+    }
+    with Neighbours(out, recipe, resume=resume) as neighbours:
+        done = {row.path for row in read_rows(out) if not row.error}
+        left = [name for name in names if name not in done]
+        if left:
+            _find_neighbours(config, left, labelled, backbone, neighbours, complain, console)
+        rows = read_rows(out)
+        transfer = _carry(config, rows, labelled, backbone.remark, console)
+        carried = [(place, row) for place, row in enumerate(rows) if transfer.carries(row)]
+        if config.render:
+            tasks = ((out / RENDERED_FOLDER, place, out / row.path, config.side) for place, row in carried)
+            with closing(in_processes(render_to_files, tasks, config.processes)) as rendered:
+                for _ in _progress(rendered, "rendering", len(carried), console):
+                    pass
+            write_labels(out, transfer, carried)
+        write_report(out / REPORT_FILE, rows, transfer, labelled)
+        write_transfer(out, transfer)
+    console.print(
+        f"{len(carried):,} of {len(rows):,} pictures resemble {len(transfer.labels)} of {len(labelled.references)} "
+        f"references: {len(carried) * PER_PICTURE:,} labels in {out}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    return transfer
+
+
+def _open_labelled(config: TransferConfig) -> Labelled:
+    drawn = config.labelled == SYNTHETIC
+    labelled: Labelled = Drawn(config.drawn) if drawn else Kadid(Path(config.labelled), config.side)
+    count = len(labelled.references)
+    if config.top > count:
+        raise UsageError(f"{config.labelled}: has {counted(count, 'reference')}; --top {config.top} is too many")
+    return labelled
+
+
+def _find_neighbours(
+    config: TransferConfig,
+    names: Sequence[str],
+    labelled: Labelled,
+    backbone: Backbone,
+    neighbours: Neighbours,
+    complain: Callable[[str], None],
+    console: Console,
+) -> None:
+    """Write a row for each picture, a batch at a time; neither pictures nor features are kept."""
+    known = _progress(labelled.references, "references", len(labelled.references), console)
+    references = torch.cat([backbone([labelled.picture(reference)]) for reference in known])
+    batches = _read_ahead(names, neighbours.path.parent, config)
+    for batch in _progress(batches, "pictures", -(-len(names) // config.batch_size), console):
+        rows = {name: Row(name, error=str(picture)) for name, picture in batch if isinstance(picture, ImageError)}
+        for row in rows.values():
+            complain(row.error)
+        read = {name: picture for name, picture in batch if not isinstance(picture, ImageError)}
+        if read:
+            similarities, numbers = nearest(backbone(list(read.values())), references, config.top)
+            for name, cosines, places in zip(read, similarities.tolist(), numbers.tolist(), strict=True):
+                nearby = tuple(labelled.references[place] for place in places)
+                rows[name] = Row(name, nearby, tuple(round(cosine, 6) for cosine in cosines))
+        neighbours.append([rows[name] for name, _ in batch])
+
+
+_Read = tuple[str, Picture | ImageError]
+
+
+def _read_ahead(names: Sequence[str], folder: Path, config: TransferConfig) -> Iterator[list[_Read]]:
+    """Batches of decoded pictures; the next one is decoded while the caller works on this one."""
+
+    def read(name: str) -> _Read:
+        try:
+            return name, read_bounded(os.path.normpath(folder / name), config.side)
+        except ImageError as error:
+            return name, error
+
+    pending: deque[list[Future[_Read]]] = deque()
+    with ThreadPoolExecutor(_DECODERS) as pool:
+        for start in range(0, len(names), config.batch_size):
+            pending.append([pool.submit(read, name) for name in names[start : start + config.batch_size]])
+            if len(pending) > 1:
+                yield [future.result() for future in pending.popleft()]
+        yield [future.result() for future in pending.popleft()]
+
+
+def _carry(config: TransferConfig, rows: Sequence[Row], labelled: Labelled, remark: str, console: Console) -> Transfer:
+    best = max((row.similarities[0] for row in rows if not row.error), default=None)
+    if best is None:
+        raise UsageError(f"{config.pictures}: none of {len(rows)} pictures could be read; name another folder")
+    if best < config.threshold:
+        raise UsageError(
+            f"{config.pictures}: no picture is as similar as {config.threshold:g} to a reference, the most similar "
+            f"{best:.3f}; go on with --resume and a lower --threshold"
+        )
+    used = {
+        name for row in rows if not row.error and row.similarities[0] >= config.threshold for name in row.references
+    }
+    order = [reference for reference in labelled.references if reference in used]
+    labels = _progress(labelled.labels(order, config.processes), "labels", len(order), console)
+    low, high = labelled.extremes
+    new_low, new_high = config.scale or (low, high)
+    ends = config.scale or (labelled.scale.minimum, labelled.scale.maximum)
+
+    def stretch(score: float) -> float:
+        return round(new_low + (score - low) / (high - low) * (new_high - new_low), 4)
+
+    return Transfer(
+        scale=ScoreScale(*ends, labelled.scale.higher_is_better, f"saqt of {labelled.name}"),
+        labels={
+            reference: {name: [stretch(score) for score in series] for name, series in of_reference.items()}
+            for reference, of_reference in zip(order, labels, strict=True)
+        },
+        side=config.side,
+        threshold=config.threshold,
+        rendered=config.render,
+        facts={"labelled": config.labelled, "references": len(labelled.references), "backbone": remark},
+    )
+
+
+def _progress(items: Iterable[Item], words: str, total: int, console: Console) -> Iterable[Item]:
+    """Pass `items` on and draw, on a terminal, how many are done and how long the rest takes."""
+    return track(items, words, total, console=console, transient=True, disable=not console.is_terminal)

@@ -1,0 +1,397 @@
+"""Labels carried from rated references to new pictures: the right ones, in the right units, whatever interrupts."""
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from rich.console import Console
+from safetensors.torch import load_file, save_file
+from typer.testing import CliRunner
+
+from glia.data import open_dataset
+from glia.data.synthetic import KADID_DISTORTIONS, LEVELS, distort, draw_picture, quality
+from glia.transfer.backbone import Backbone, nearest
+from glia.transfer.cli import app
+from glia.transfer.folder import NEIGHBOURS_FILE, TRANSFER_FILE, Neighbours, read_rows
+from glia.transfer.labelled import Drawn, label_series
+from glia.transfer.rendering import read_bounded
+from glia.transfer.transfer import TransferConfig, transfer_labels
+from glia_runtime.errors import CheckpointError, DatasetError, GliaError, OutputError, UsageError
+from tests.glia_runtime.chromium import CHROMIUM, Page
+
+BACKBONE = "test_resnet"  # timm's, of half a megabyte
+REFERENCES = [f"I{number:02d}" for number in range(1, 82)]
+
+
+def blob(seed: int, height: int = 64, width: int = 80) -> np.ndarray:
+    """A smooth random picture, unlike those of other seeds."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (5, 6, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def score(reference: int, kind: int, level: int) -> float:
+    """A made-up rating, different for every reference, type and level: 1.3 to 4.9."""
+    return round(5 - 0.5 * level - 0.02 * kind - 0.008 * reference, 4)
+
+
+@pytest.fixture(scope="module")
+def kadid(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """KADID-10k in its own layout; all distorted pictures are one file, since nobody looks at them here."""
+    root = tmp_path_factory.mktemp("kadid10k")
+    (root / "images").mkdir()
+    Image.fromarray(blob(0)).save(root / "distorted.png")
+    rows = ["dist_img,ref_img,dmos,var"]
+    for number, name in enumerate(REFERENCES, start=1):
+        Image.fromarray(blob(number)).save(root / "images" / f"{name}.png")
+        for kind in range(1, 26):
+            for level in LEVELS:
+                file = f"{name}_{kind:02d}_{level:02d}.png"
+                os.link(root / "distorted.png", root / "images" / file)
+                rows.append(f"{file},{name}.png,{score(number, kind, level)},0.5")
+    (root / "dmos.csv").write_text("\n".join(rows) + "\n")
+    return root
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The backbone's state dict as timm's hub has them, with the classifier."""
+    torch.manual_seed(1)
+    path = tmp_path_factory.mktemp("weights") / "backbone.safetensors"
+    save_file(timm.create_model(BACKBONE).state_dict(), path)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+
+@pytest.fixture
+def config(kadid: Path, weights: Path, tmp_path: Path) -> TransferConfig:
+    """Four new pictures: references 5, 9 and 40 slightly brighter, and a broken file."""
+    pictures = tmp_path / "pictures"
+    (pictures / "deeper").mkdir(parents=True)
+    for name, reference in (("a.png", 5), ("c.png", 9), ("deeper/d.png", 40)):
+        Image.fromarray((blob(reference) * 0.98).astype(np.uint8)).save(pictures / name)
+    (pictures / "b.png").write_bytes(b"no picture")
+    return TransferConfig(
+        labelled=str(kadid),
+        drawn=1,
+        pictures=pictures,
+        backbone=BACKBONE,
+        weights=weights,
+        side=512,
+        top=1,
+        threshold=-1.0,
+        scale=None,
+        render=False,
+        batch_size=2,
+        processes=1,
+    )
+
+
+def carry(config: TransferConfig, out: Path, resume: bool = False) -> list[str]:
+    """Run a transfer and return what it complained of."""
+    complaints: list[str] = []
+    transfer_labels(config, out, resume, complaints.append, Console(quiet=True))
+    return complaints
+
+
+# The result
+
+
+def test_each_picture_is_given_the_labels_of_the_reference_that_it_resembles(
+    config: TransferConfig, tmp_path: Path
+) -> None:
+    (complaint,) = carry(config, tmp_path / "out")
+    assert "b.png" in complaint and "not a picture" in complaint
+    dataset = open_dataset("saqt", tmp_path / "out")
+    assert len(dataset) == 3 * 125
+    assert (dataset.scale.minimum, dataset.scale.maximum, dataset.scale.higher_is_better) == (1, 5, True)
+    samples = [dataset[index] for index in range(len(dataset))]
+    names = ("a.png", "c.png", "deeper/d.png")
+    versions = [(kind, level) for kind in range(1, 26) for level in LEVELS]
+    expected = [score(reference, *version) for reference in (5, 9, 40) for version in versions]
+    assert [sample.score for sample in samples] == pytest.approx(expected, abs=1e-4)  # as they are written
+    assert [(sample.distortion, sample.level) for sample in samples[:125]] == [
+        (KADID_DISTORTIONS[kind - 1], level) for kind, level in versions
+    ]
+    assert [sample.reference for sample in samples[::125]] == [f"../pictures/{name}" for name in names]
+    # Only the references that are needed stand in the result.
+    assert list(json.loads((tmp_path / "out" / TRANSFER_FILE).read_text())["labels"]) == ["I05", "I09", "I40"]
+
+
+def test_samples_are_the_pictures_distorted(config: TransferConfig, tmp_path: Path) -> None:
+    carry(config, tmp_path / "out")
+    dataset = open_dataset("saqt", tmp_path / "out")
+    original = read_bounded(config.pictures / "a.png", 512)
+    for index in (0, 4, 49, 124):
+        sample = dataset[index]
+        kind = KADID_DISTORTIONS.index(sample.distortion)
+        expected = distort(original, sample.distortion, sample.level, np.random.default_rng((0, kind)))
+        assert np.array_equal(sample.image, expected)
+        assert np.array_equal(sample.image, dataset[index].image)
+        assert not np.array_equal(sample.image, original)
+
+
+def test_groups_are_the_levels_of_one_distortion(config: TransferConfig, tmp_path: Path) -> None:
+    carry(config, tmp_path / "out")
+    dataset = open_dataset("saqt", tmp_path / "out")
+    assert [index for group in dataset.groups for index in group] == list(range(len(dataset)))
+    for group in dataset.groups[3:7]:
+        samples = [dataset[index] for index in group]
+        assert len({(sample.reference, sample.distortion) for sample in samples}) == 1
+        assert [sample.level for sample in samples] == list(LEVELS)
+    with pytest.raises(IndexError):
+        dataset[len(dataset)]
+
+
+def test_labels_of_several_references_are_averaged(config: TransferConfig, tmp_path: Path) -> None:
+    carry(replace(config, top=3), tmp_path / "out")
+    dataset = open_dataset("saqt", tmp_path / "out")
+    row = read_rows(tmp_path / "out")[0]
+    assert row.references[0] == "I05" and len(set(row.references)) == 3
+    assert sorted(row.similarities, reverse=True) == list(row.similarities)
+    numbers = [int(name[1:]) for name in row.references]
+    expected = np.mean([score(number, 1, 2) for number in numbers])
+    assert dataset[1].score == pytest.approx(expected, abs=1e-4)
+
+
+def test_labels_are_stretched_from_their_extremes_to_the_scale(config: TransferConfig, tmp_path: Path) -> None:
+    carry(replace(config, scale=(0.0, 9.0)), tmp_path / "out")
+    dataset = open_dataset("saqt", tmp_path / "out")
+    assert (dataset.scale.minimum, dataset.scale.maximum) == (0, 9)
+    # Extremes of all labels, as the authors' scripts do, not of each reference's.
+    low, high = score(81, 25, 5), score(1, 1, 1)
+    expected = 9 * (score(5, 1, 1) - low) / (high - low)
+    assert dataset[0].score == pytest.approx(expected, abs=1e-4)
+
+
+def test_pictures_below_the_threshold_are_left_out(config: TransferConfig, tmp_path: Path) -> None:
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 80, 3), np.uint8)).save(config.pictures / "e.png")
+    out = tmp_path / "out"
+    carry(config, out)
+    similar = {row.path: row.similarities[0] for row in read_rows(out) if not row.error}
+    odd = similar.pop("../pictures/e.png")
+    threshold = (odd + min(similar.values())) / 2
+    assert odd < threshold  # noise is like none of the references
+    carry(replace(config, threshold=threshold), out, resume=True)
+    dataset = open_dataset("saqt", out)
+    assert {dataset[index].reference for index in range(len(dataset))} == set(similar)
+    with pytest.raises(UsageError, match="lower --threshold"):
+        carry(replace(config, threshold=1.0), out, resume=True)
+
+
+def test_large_pictures_are_shrunk_to_the_size_of_the_rated_ones(config: TransferConfig, tmp_path: Path) -> None:
+    Image.fromarray(blob(9, 640, 800)).save(config.pictures / "c.png")
+    carry(replace(config, side=80), tmp_path / "out")
+    rows = read_rows(tmp_path / "out")
+    assert rows[2].path == "../pictures/c.png" and rows[2].references == ("I09",)
+    assert open_dataset("saqt", tmp_path / "out")[125].image.shape == (64, 80, 3)
+
+
+def test_rendered_files_are_the_same_pictures(config: TransferConfig, tmp_path: Path) -> None:
+    carry(config, tmp_path / "drawn")
+    drawn = open_dataset("saqt", tmp_path / "drawn")
+    out = tmp_path / "out"
+    leftover = out / "rendered" / ".000000" / "torn.png"
+    leftover.parent.mkdir(parents=True)
+    leftover.touch()  # of a run that was killed
+    carry(replace(config, render=True), out)
+    assert len(list((out / "rendered").rglob("*.*"))) == len(drawn)
+    rendered, listed = open_dataset("saqt", out), open_dataset("csv", out / "labels.csv")
+    assert len(rendered) == len(listed) == len(drawn)
+    for index in range(0, len(drawn), 17):
+        same = drawn[index], rendered[index], listed[index]
+        assert rendered[index].path == listed[index].path and rendered[index].path is not None
+        assert len({(sample.score, sample.reference) for sample in same}) == 1
+        assert all(np.array_equal(sample.image, same[0].image) for sample in same)
+
+
+# Stops and mistakes
+
+
+def test_a_torn_transfer_goes_on_to_the_same_result(config: TransferConfig, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    carry(config, out)
+    expected = read_rows(out)
+    whole = {name: (out / name).read_bytes() for name in (NEIGHBOURS_FILE, TRANSFER_FILE)}
+    size = len(whole[NEIGHBOURS_FILE])
+    lines = whole[NEIGHBOURS_FILE].splitlines(keepends=True)
+    for kept in (5, len(lines[0]) + 7, size - 1):
+        (out / NEIGHBOURS_FILE).write_bytes(whole[NEIGHBOURS_FILE][:kept])
+        (out / TRANSFER_FILE).unlink()
+        with pytest.raises(DatasetError, match="--resume goes on"):
+            open_dataset("saqt", out)
+        carry(config, out, resume=True)
+        assert (out / TRANSFER_FILE).read_bytes() == whole[TRANSFER_FILE]
+        assert read_rows(out) == expected
+
+
+def test_pictures_that_failed_are_tried_again_and_keep_their_place(config: TransferConfig, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    carry(config, out)
+    Image.fromarray(blob(60)).save(config.pictures / "b.png")
+    assert carry(config, out, resume=True) == []
+    assert [row.references for row in read_rows(out)] == [("I05",), ("I60",), ("I09",), ("I40",)]
+
+
+def test_another_run_and_other_options_are_refused(config: TransferConfig, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(UsageError, match="no transfer to resume"):
+        carry(config, out, resume=True)
+    carry(config, out)
+    with pytest.raises(OutputError, match="holds a transfer already"):
+        carry(config, out)
+    with pytest.raises(UsageError, match="another side, top; resume with the same options"):
+        carry(replace(config, side=100, top=2), out, resume=True)
+    head = json.loads((out / NEIGHBOURS_FILE).read_text().splitlines()[0])
+    head.pop("glia_transfer")
+    with (
+        Neighbours(out, head, resume=True),
+        pytest.raises(OutputError, match="another run is writing it"),
+    ):
+        carry(config, out, resume=True)
+
+
+def test_a_folder_that_changed_or_is_none_is_refused(config: TransferConfig, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    carry(config, out)
+    stored = json.loads((out / TRANSFER_FILE).read_text())
+    for content, says in (
+        ("{", "cannot be read"),
+        ("[]", "another version"),
+        (json.dumps({**stored, "glia_transfer": 99}), "another version"),
+        (json.dumps({**stored, "scale": {}}), "damaged"),
+        (json.dumps({**stored, "labels": {}}), "has changed"),
+    ):
+        (out / TRANSFER_FILE).write_text(content)
+        with pytest.raises(DatasetError, match=says):
+            open_dataset("saqt", out)
+
+
+def test_mistakes_name_what_is_wrong(config: TransferConfig, kadid: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "a.png").write_bytes(b"")
+    for changed, out, says in (
+        ({"pictures": tmp_path / "gone"}, "out", "gone: no such folder"),
+        ({"pictures": tmp_path / "empty"}, "out", "empty: holds no pictures"),
+        ({"pictures": tmp_path / "broken"}, "out", "none of 1 pictures could be read"),
+        ({"pictures": tmp_path}, "out", "lies among the pictures"),
+        ({"labelled": str(tmp_path / "gone")}, "out", "gone"),
+        ({"top": 82}, "out", "81 references"),
+        ({"weights": tmp_path / "gone.pt"}, "out", "gone.pt"),
+        ({"backbone": "no_such_net"}, "out", "no_such_net"),
+        ({"weights": None}, "out", "--backbone-weights"),
+    ):
+        with pytest.raises(GliaError, match=says):
+            carry(replace(config, **changed), tmp_path / out)
+
+
+# The parts
+
+
+def test_the_nearest_are_those_of_a_plain_search() -> None:
+    rng = np.random.default_rng(0)
+    features, references = (rng.standard_normal((count, 7)).astype(np.float32) for count in (30, 11))
+    features, references = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (features, references))
+    similarities, numbers = nearest(torch.from_numpy(features), torch.from_numpy(references), 4)
+    for row, (values, places) in enumerate(zip(similarities.tolist(), numbers.tolist(), strict=True)):
+        cosines = [float(np.dot(features[row].astype(float), other)) for other in references]
+        assert places == sorted(range(11), key=lambda place: -cosines[place])[:4]
+        assert values == pytest.approx([cosines[place] for place in places], abs=1e-6)  # float32 sums of 7 products
+
+
+def test_features_are_timms_of_any_size_and_batch(weights: Path) -> None:
+    backbone = Backbone(BACKBONE, weights, random_will_do=False)
+    assert str(weights) in backbone.remark
+    pictures = [blob(1), blob(2, 90, 41), blob(3), blob(4, 33, 200)]
+    together = backbone(pictures)
+    model = timm.create_model(BACKBONE, num_classes=0).eval()
+    model.load_state_dict(load_file(weights), strict=False)  # less the classifier
+    config = cast("dict[str, tuple[float, ...]]", model.pretrained_cfg)
+    mean, std = (torch.tensor(config[key])[:, None, None] for key in ("mean", "std"))
+    for picture, row in zip(pictures, together, strict=True):
+        with torch.no_grad():
+            expected = model(((torch.from_numpy(picture.copy()).permute(2, 0, 1) / 255 - mean) / std)[None])[0]
+        # the order of float32 sums differs with batch and memory layout
+        assert torch.allclose(row, expected / expected.norm(), atol=1e-5)
+
+
+def test_random_features_are_the_same_every_time_and_nobody_elses_matter() -> None:
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    first = Backbone("test_vit", None, random_will_do=True)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert "random weights" in first.remark
+    torch.manual_seed(6)
+    assert torch.equal(first([blob(1)]), Backbone("test_vit", None, random_will_do=True)([blob(1)]))
+
+
+def test_weights_and_backbones_that_will_not_do_are_refused(weights: Path) -> None:
+    with pytest.raises(CheckpointError, match="not the weights of this backbone"):
+        Backbone("test_convnext", weights, random_will_do=True)
+    with pytest.raises(UsageError, match="one size only"):
+        Backbone("test_maxvit", None, random_will_do=True)
+    with pytest.raises(UsageError, match="no pretrained tag"):
+        Backbone("resnet50.nothing", None, random_will_do=True)
+
+
+def test_drawn_references_are_labelled_by_the_full_reference_metrics() -> None:
+    drawn = Drawn(2)
+    assert drawn.references == ["drawn-0", "drawn-1"]
+    assert not np.array_equal(drawn.picture("drawn-0"), drawn.picture("drawn-1"))
+    scores = label_series(1, "color_block")
+    picture = drawn.picture("drawn-1")
+    kind = KADID_DISTORTIONS.index("color_block")
+    expected = [quality(picture, distort(picture, "color_block", n, np.random.default_rng((1, kind)))) for n in LEVELS]
+    assert scores == expected
+    for seed in (0, 1):  # which glia-train draws from
+        assert not np.array_equal(picture, draw_picture(seed, 1))
+
+
+# The page and the command
+
+
+def test_the_page_shows_every_pair_and_what_could_not_be_read(config: TransferConfig, tmp_path: Path) -> None:
+    Image.fromarray(blob(7)).save(config.pictures / "<script>alert(1).png")
+    (config.pictures / "x<b>.png").write_bytes(b"")
+    carry(replace(config, threshold=0.5), tmp_path / "out")
+    text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "<script" not in text and "x<b>" not in text and "://" not in text
+    for shown in ("a.png", "c.png", "d.png", "I05", "I07", "I09", "I40", "2 pictures not read", ">500<"):
+        assert shown in text
+    assert text.count('<span class="pair">') == 4
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_a_browser_shows_the_page_without_a_complaint(config: TransferConfig, tmp_path: Path) -> None:
+    carry(config, tmp_path / "out")
+    with Page(tmp_path / "profile") as page:
+        page.open(tmp_path / "out" / "report.html")
+        assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
+        assert page.evaluate("document.querySelectorAll('.pair').length") == 3
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        complaints = [e for e in page.seen if e["method"] in ("Log.entryAdded", "Runtime.exceptionThrown")]
+        assert complaints == []
+
+
+def test_the_command_carries_labels_and_says_how_many(config: TransferConfig, tmp_path: Path) -> None:
+    command = ["--labelled", config.labelled, "--pictures", str(config.pictures), "--out", str(tmp_path / "out")]
+    command += ["--backbone", BACKBONE, "--backbone-weights", str(config.weights), "--scale", "0", "9"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.output
+    assert "3 of 4 pictures resemble 3 of 81 references: 375 labels" in done.stderr
+    assert open_dataset("saqt", tmp_path / "out").scale.maximum == 9
+    again = CliRunner().invoke(app, command)
+    assert again.exit_code == 2
+    assert again.stderr.splitlines()[-1].startswith(f"glia-transfer-labels: {tmp_path / 'out'}: holds a transfer")
+    assert "Traceback" not in again.stderr
