@@ -1,6 +1,5 @@
 """GlintIQA trains by the same command as GLIANet: its views, its weights and its authors' settings."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -9,25 +8,26 @@ from typer.testing import CliRunner
 
 from glia.cli import train_app
 from glia.models import create_model, load_checkpoint
-from glia.training.fit import FitConfig, _schedule
+from glia.training.fit import FitConfig, _schedule, fit
 from glia.training.recipes import NAMED, RECIPES
-from glia.training.run import RunConfig, train
-from tests.glia.test_training import quiet
+from glia.training.tasks import QualityTask
+from tests.glia.test_training import NoiseLevels, quiet
 
-TINY = {"backbone": "test_vit", "blocks": (4, 5), "frozen_blocks": 3, "cnn": "test_resnet", "crops": 2}
+TINY = {"backbone": "test_vit", "blocks": (4, 5), "frozen_blocks": 3, "cnn": "test_resnet", "crops": 1}
 
 
-def test_trains_and_leaves_what_is_frozen_alone(tmp_path: Path) -> None:
-    fit = FitConfig(steps=2, batch_size=6, learning_rate=1e-2, loss="l1")
-    config = RunConfig("synthetic", "glintiqa", TINY, pictures=2, validation_pictures=2, fit=fit)
-    model = load_checkpoint(train(config, tmp_path / "run", None, False, quiet()))
-    assert model.architecture == "glintiqa"
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["config"]["model"]["cnn"] == "test_resnet"
-    torch.manual_seed(fit.seed)
-    fresh = create_model("glintiqa", **TINY)
-    start = fresh.state_dict()
-    changed = {name for name, p in model.named_parameters() if not torch.equal(p, start[name])}
-    assert changed <= {name for name, p in fresh.named_parameters() if p.requires_grad}
+def test_learns_to_tell_noise_levels_apart_and_leaves_what_is_frozen_alone(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = create_model("glintiqa", **TINY)
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    task = QualityTask(model, NoiseLevels.scale, 3.0, 1.4, loss="l1")
+    config = FitConfig(steps=10, batch_size=20, learning_rate=3e-3, evaluate_every=10)
+    best = fit(task, NoiseLevels(), NoiseLevels(), config, tmp_path, quiet(), {})
+    assert best["srcc"] > 0.8
+    kept = load_checkpoint(tmp_path / "model.pt")
+    assert kept.architecture == "glintiqa"
+    changed = {name for name, p in kept.named_parameters() if not torch.equal(p, start[name])}
+    assert changed <= {name for name, p in model.named_parameters() if p.requires_grad}
     parts = {"vit", "cnn", "embeddings", "local", "project", "stages", "hidden", "head"}
     assert {name.split(".")[0] for name in changed} == parts
 
@@ -44,9 +44,9 @@ def test_the_authors_settings_have_a_name() -> None:
     expected = {f"glintiqa/{dataset}{suffix}" for dataset in datasets for suffix in ("", "-authors")}
     assert NAMED.keys() - RECIPES.keys() == expected
     plain, theirs = (NAMED[f"glintiqa/koniq{suffix}"].config.fit for suffix in ("", "-authors"))
-    for fit in (plain, theirs):
-        assert (fit.epochs, fit.batch_size, fit.learning_rate, fit.weight_decay) == (300, 32, 1e-5, 1e-5)
-        assert (fit.loss, fit.views, fit.warm_up) == ("l1", 1, 0.0)
+    for settings in (plain, theirs):
+        assert (settings.epochs, settings.batch_size, settings.loss, settings.views) == (300, 32, "l1", 1)
+        assert (settings.learning_rate, settings.weight_decay, settings.warm_up) == (1e-5, 1e-5, 0.0)
     assert (plain.select, theirs.select) == ("last", "best")
     rates = [_schedule(step, 600, theirs) for step in range(121)]
     assert rates[0] == rates[60] == rates[120] == 1.0
