@@ -266,6 +266,8 @@ def _run_config(name: str | None, given: dict[str, Any]) -> "RunConfig":
         model = chosen(widths).to_dict()
     else:  # another architecture has defaults, and fields, of its own
         kept = base.model if architecture == base.architecture else {}
+        if "preset" in given:
+            raise UsageError(f"--preset names widths of glianet, which {architecture} does not have; leave it out")
         model = {**kept, **{f.name: given[f.name] for f in fields(GLIANetConfig) if f.name in given}}
     run: RunConfig = replace(chosen(base), model=model, fit=chosen(base.fit))
     return run

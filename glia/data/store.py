@@ -31,7 +31,11 @@ class ArrayStore:
         self.kind = kind
 
     def read(self, picture: Path) -> Array | None:
-        """The array of a picture, memory-mapped and read-only, or None where there is none yet."""
+        """The array of a picture, memory-mapped and read-only, or None where there is none yet.
+
+        Raises:
+            OutputError: it cannot be read.
+        """
         path = self._path(picture)
         try:
             stored: Array = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -39,6 +43,10 @@ class ArrayStore:
             return None
         except (EOFError, ValueError):  # cut short by a crash of the machine: made again
             return None
+        except OSError as error:
+            raise OutputError(
+                f"{path}: cannot be read ({error.strerror}); remove it, or choose another folder"
+            ) from error
         return stored
 
     def write(self, picture: Path, array: Array) -> None:
@@ -52,7 +60,7 @@ class ArrayStore:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"{self.folder}: cannot keep arrays here ({error.strerror}); choose another") from error
-        with atomic_write(path) as temporary, temporary.open("wb") as file:
+        with atomic_write(path, durable=False) as temporary, temporary.open("wb") as file:
             np.save(file, array, allow_pickle=False)
 
     def fetch(self, picture: Path, make: Callable[[], Array]) -> Array:

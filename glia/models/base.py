@@ -20,6 +20,20 @@ class ModelConfig:
         return asdict(self)
 
 
+class Head(nn.Linear):
+    """The linear layer that makes a score, in the precision of its own weights, under autocast as well.
+
+    Standardised scores in bfloat16 have steps of 1/128 of the labels' spread and more, which ties what differs.
+    """
+
+    def forward(self, summary: Tensor) -> Tensor:
+        summary = summary.to(self.weight.dtype)
+        if not torch.is_autocast_enabled(summary.device.type):  # exported graphs know nothing of autocast
+            return super().forward(summary)
+        with torch.autocast(summary.device.type, enabled=False):
+            return super().forward(summary)
+
+
 class QualityModel(nn.Module, ABC):
     """A blind image-quality model over views of a picture.
 

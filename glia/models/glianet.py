@@ -13,6 +13,7 @@ from timm.layers.patch_dropout import PatchDropout
 from torch import Tensor, nn
 
 from glia.models.attention import attend, class_attention
+from glia.models.base import Head
 from glia.models.registry import register_model
 from glia.models.vit import ViTConfig, ViTModel
 from glia_runtime.errors import UsageError
@@ -154,7 +155,7 @@ class GLIANet(ViTModel):
             for index in range(depth)
         )
         self.dropout = nn.Dropout(config.dropout)
-        self.head = nn.Linear(width if config.lgf else config.latent_dim, 1)
+        self.head = Head(width if config.lgf else config.latent_dim, 1)
 
     def _embed(self, view: Tensor) -> Tensor:
         """Tokens [B, 197, width] as the first block takes them, class token first."""
@@ -216,5 +217,5 @@ class GLIANet(ViTModel):
             adapted, prior = adapter(tokens, prior)
             tokens = block(adapted)
         summary = backbone.norm(tokens)[:, 0] if self.config.lgf else prior[:, 0]
-        score: Tensor = self.head(self.dropout(summary).to(self.head.weight.dtype)).squeeze(-1)
+        score: Tensor = self.head(self.dropout(summary)).squeeze(-1)
         return score, adapted

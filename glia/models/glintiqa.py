@@ -15,7 +15,7 @@ from torch.nn.functional import normalize
 
 from glia.models.attention import attend
 from glia.models.backbone import create_backbone
-from glia.models.base import ModelConfig, QualityModel
+from glia.models.base import Head, ModelConfig, QualityModel
 from glia.models.registry import register_model
 from glia_runtime.errors import UsageError
 from glia_runtime.view_spec import CropViews
@@ -134,7 +134,7 @@ class GlintIQA(QualityModel):
         self.project = nn.Linear(len(_STRIDES) * width, width)
         self.stages = nn.ModuleList(Stage(width, side**2, config.dropout) for _ in config.blocks)
         self.hidden = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Dropout(config.dropout))
-        self.head = nn.Linear(width, 1)
+        self.head = Head(width, 1)
         for part in self._frozen():
             part.requires_grad_(False)
         for name in ("cls_token", "pos_embed"):
@@ -173,7 +173,7 @@ class GlintIQA(QualityModel):
         for stage, block in zip(self.stages, tokens, strict=True):
             feature = stage(block, feature)
         summary = self.hidden(feature.mean((2, 3)))
-        score: Tensor = self.head(summary.to(self.head.weight.dtype)).squeeze(-1)
+        score: Tensor = self.head(summary).squeeze(-1)
         return score
 
     def fold_normalization(self) -> None:

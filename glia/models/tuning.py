@@ -17,6 +17,7 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
+from glia.models.base import Head
 from glia.models.registry import register_model
 from glia.models.vit import ViTConfig, ViTModel
 from glia_runtime.errors import MissingExtraError, UsageError
@@ -55,7 +56,7 @@ class TunedViT(ViTModel):
     def __init__(self, config: TunedViTConfig) -> None:
         super().__init__(config)
         self.dropout = nn.Dropout(config.dropout)
-        self.head = nn.Linear(self.backbone.embed_dim, 1)
+        self.head = Head(self.backbone.embed_dim, 1)
 
     def run_blocks(self, tokens: Tensor) -> Tensor:
         """The backbone's blocks and what tunes them: [B, 197, width] to as many tokens or more, class token first."""
@@ -67,7 +68,7 @@ class TunedViT(ViTModel):
         view = dict(zip(self.view_spec.names, views, strict=True))[self.config.view]
         tokens = vit.norm_pre(vit._pos_embed(vit.patch_embed(self._normalize(view))))
         summary = vit.norm(self.run_blocks(tokens))[:, 0]
-        score: Tensor = self.head(self.dropout(summary).to(self.head.weight.dtype)).squeeze(-1)
+        score: Tensor = self.head(self.dropout(summary)).squeeze(-1)
         return score
 
 

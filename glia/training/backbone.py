@@ -14,6 +14,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear, pad, smooth_l1_loss
 
+from glia.models.base import Head
 from glia.training.losses import quality_loss
 
 # Share of a view's patches left out of every pass: a quarter of them trains six times as many views an hour on the
@@ -44,7 +45,7 @@ class BackbonePretraining(nn.Module):
         self.backbone = backbone.requires_grad_(True)
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
-        self.score = nn.Linear(backbone.embed_dim, 1)
+        self.score = Head(backbone.embed_dim, 1)
         self.distortion = nn.Linear(backbone.embed_dim, distortions)
         self.patch = nn.Linear(backbone.embed_dim, len(DAMAGE) + len(STATISTICS))
 

@@ -3,11 +3,15 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 from torch import Tensor
 
 from glia_runtime.errors import MissingExtraError
+
+# The others wait while the first one looks at every picture or computes its tokens; PyTorch gives up after ten minutes.
+_PATIENCE = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,7 @@ class Processes:
             from accelerate import PartialState
         except ModuleNotFoundError as error:
             raise MissingExtraError.for_package("accelerate", "train", "training in several processes") from error
-        state = PartialState(cpu=not torch.cuda.is_available())
+        state = PartialState(cpu=not torch.cuda.is_available(), timeout=_PATIENCE)
         return cls(state.process_index, state.num_processes, state.device)
 
     @property
@@ -66,6 +70,8 @@ class Processes:
 
         # Parts may differ by a group; what is exchanged must have one shape.
         lengths: list[int] = gather(torch.tensor([len(part)], device=self.device)).tolist()
+        if not any(lengths):
+            return part
         padded = part.new_zeros(max(lengths), *part.shape[1:])
         padded[: len(part)] = part.detach()
         pieces = [rows[:length] for rows, length in zip(gather(padded).split(max(lengths)), lengths, strict=True)]

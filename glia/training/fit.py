@@ -24,6 +24,8 @@ from glia.training.validation import ValidationViews
 from glia_runtime.errors import GliaError, UsageError
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+# Of the rated datasets FLIVE has the largest test part, 7962; 50 000 take 15 GB, and by four crops 30.
+_MOST_VALIDATED = 50_000
 _NAMED = 8  # pictures of a bad batch that the message names
 
 
@@ -75,13 +77,33 @@ class FitConfig:
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise UsageError(f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}")
+        for name in ("learning_rate", "weight_decay", "clip"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise UsageError(f"{name} must be 0 or more, and finite, not {getattr(self, name)}")
+        if not 0 <= self.beta2 < 1 or not 0 <= self.warm_up <= 1:
+            raise UsageError(f"beta2 must be in [0, 1) and warm_up in [0, 1], not {self.beta2} and {self.warm_up}")
+        lowest = {"steps": 0, "epochs": 0, "views": 1, "batch_size": 1, "turn": 0, "evaluate_every": 0, "workers": 0}
+        for name, least in lowest.items():
+            if getattr(self, name) < least:
+                raise UsageError(f"{name} must be at least {least}, not {getattr(self, name)}")
         if (self.steps > 0) == (self.epochs > 0):
             raise UsageError(f"give either steps or epochs, not {self.steps} steps and {self.epochs} epochs")
 
-    def check(self, validation: Dataset, device: torch.device) -> None:
-        """Refuse, with a UsageError, what cannot be done on this device or with this validation set."""
-        if self.precision == "fp16" and device.type == "cpu":
+    def check(self, train: Dataset, validation: Dataset, processes: Processes) -> None:
+        """Refuse, with a UsageError, what cannot be done by these processes or with these datasets."""
+        if self.precision == "fp16" and processes.device.type == "cpu":
             raise UsageError("fp16 needs a GPU; on a CPU use bf16")
+        if len(validation) > _MOST_VALIDATED:
+            raise UsageError(
+                f"the test part has {len(validation)} pictures; at most {_MOST_VALIDATED} are held in memory, 0.3 MB "
+                "or more each: train on every picture (--split all), and use glia-eval afterwards"
+            )
+        groups = list(train.groups) * self.views
+        smallest = sorted(map(len, groups))[: groups_in_batch(groups, self.batch_size)]
+        if sum(smallest) < processes.count:
+            raise UsageError(
+                f"{processes.count} processes cannot share a batch of {sum(smallest)}; use fewer, or raise --batch-size"
+            )
         if self.select == "best" and not len(validation):
             raise UsageError("without a test part there is no best evaluation; keep the last step (--select last)")
 
@@ -128,7 +150,7 @@ def fit(
     """
     processes = processes or Processes.join()
     device = processes.device
-    config.check(validation, device)
+    config.check(train, validation, processes)
     module = task.module.to(device)
     groups = list(train.groups) * config.views
     per_epoch = len(groups) // groups_in_batch(groups, config.batch_size)
@@ -155,7 +177,8 @@ def fit(
     log = Log(out, console, start, tensorboard) if processes.first else None
     losses: list[float] = []  # since the last evaluation, as are the predictions and labels
     seen: list[tuple[Tensor, Tensor]] = []
-    samples, began, resumed = 0, time.monotonic(), time.monotonic()
+    samples, resumed = 0, time.monotonic()
+    began = resumed - state.seconds
     with progress(console, steps, start) as advance:
         for step, batch in enumerate(loader, start):
             # Dropout: the same after a resume, another one in each process.
@@ -192,16 +215,17 @@ def fit(
                     "loss": float(np.mean(losses)),
                     **figures,
                     "samples_per_second": rate,
-                    "seconds": (seconds := time.monotonic() - began),
+                    "seconds": time.monotonic() - began,
                 }
                 losses.clear()
                 seen.clear()
-                state.step, state.last = done, {"step": float(done), **figures}
+                state.step, state.seconds = done, row["seconds"]
+                state.last = {"step": float(done), **figures}
                 better = bool(figures) and figures["srcc"] > state.best.get("srcc", -math.inf)
                 if better:
                     state.best = state.last
                 if log is not None:
-                    log.append(row, seconds / (done - start) * (steps - done))
+                    log.append(row, state.seconds / done * (steps - done))
                     training = {**facts, "fit": asdict(config), "step": done, **figures}
                     _save(task, out, training, keep_best=config.select == "best", better=better)
                     state.store(out / RESUME_FILE)

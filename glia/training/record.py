@@ -48,7 +48,7 @@ def write_record(out: Path, config: dict[str, Any], split: dict[str, list[str]],
         "split": split,
     }
     with atomic_write(out / RUN_FILE) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + os.linesep)
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def read_record(out: Path) -> dict[str, Any]:

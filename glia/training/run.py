@@ -17,12 +17,14 @@ from glia.data.synthetic import DISTORTIONS
 from glia.data.views import scoring_views
 from glia.models import create_model, load_backbone_weights
 from glia.models.backbone import create_backbone, input_statistics
+from glia.models.glianet import GLIANetConfig
 from glia.training.backbone import BackbonePretraining, whiten_patch_embedding
 from glia.training.caches import compute_priors, picture_store, prior_store
 from glia.training.check import check_files, check_pictures
 from glia.training.distributed import Processes
 from glia.training.fit import PRECISIONS, FitConfig, fit
 from glia.training.record import RUN_FILE, picture_names, read_record, write_record
+from glia.training.state import RESUME_FILE
 from glia.training.tasks import BackboneTask, QualityTask, Task
 from glia_runtime.errors import OutputError, UsageError
 from glia_runtime.view_spec import FragmentViews
@@ -70,6 +72,16 @@ class RunConfig:
     pretrain_backbone: bool = False
     cache_tokens: bool = False
     fit: FitConfig = field(default_factory=lambda: FitConfig(steps=1000))
+
+    def __post_init__(self) -> None:
+        """Refuse what would have no effect, in one line each."""
+        if self.dataset == SYNTHETIC:
+            files = {"root": "", "split": "0", "train_share": 1 - _TEST_SHARE, "lower_is_better": False}
+            useless = [name for name, default in files.items() if getattr(self, name) != default]
+            if useless:
+                raise UsageError(f"{', '.join(useless)}: for datasets of files, not for {SYNTHETIC}; leave out")
+        if self.pretrain_backbone and self.architecture != "glianet":
+            raise UsageError(f"a backbone is trained alone, not as {self.architecture}'s; name it by --backbone")
 
 
 @dataclass(frozen=True)
@@ -121,7 +133,7 @@ def train(
     parts = _open(config, cache, check and processes.first, console)
     if resume and read_record(out).get("split") != parts.names:
         raise UsageError(f"{out}: the dataset's pictures are not those it was started with; restore them")
-    config.fit.check(parts.validation, processes.device)
+    config.fit.check(parts.train, parts.validation, processes)
     torch.manual_seed(config.fit.seed)  # here, since reading pictures ahead draws random numbers, too
     task, remark = _task(config, parts.train, console)
     priors = _prior_store(config, task, parts.train, cache or out / "tokens")
@@ -171,6 +183,8 @@ def split_dataset(dataset: Dataset, split: str, train_share: float = 1 - _TEST_S
     Raises:
         UsageError: no such split.
     """
+    if not split.isdecimal() and train_share != 1 - _TEST_SHARE:
+        raise UsageError(f"train_share is a share of the pictures of a numbered split, not of {split!r}")
     if split == ALL:
         return Split(tuple(range(len(dataset))), ())
     if split == OFFICIAL:
@@ -215,6 +229,8 @@ def _claim(out: Path, config: RunConfig, resume: bool) -> None:
         return
     if (out / RUN_FILE).exists():
         raise OutputError(f"{out}: holds a run already; continue it with --resume, or choose another --out")
+    if (out / RESUME_FILE).exists():  # else the loop would go on from it
+        raise OutputError(f"{out}: holds the state of a run whose {RUN_FILE} is gone; choose another --out")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -233,7 +249,8 @@ def check_same(out: Path, config: RunConfig) -> None:
         before, now = ({**run, **run["fit"], **run["model"]} for run in (stored, facts))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{out}: no run to resume here; start one without --resume") from error
-    different = [key for key in now if key not in ("fit", "model") and before.get(key) != now[key]]
+    keys = [key for key in {**now, **before} if key not in ("fit", "model")]
+    different = [key for key in keys if before.get(key) != now.get(key)]
     if different:
         raise UsageError(f"{out}: was started with another {', '.join(different)}; resume with the same options")
 
@@ -263,7 +280,7 @@ def _task(config: RunConfig, dataset: Dataset, console: Console) -> tuple[Task, 
         model = create_model(config.architecture, **config.model)
         remark = "\n".join(load_backbone_weights(part, name, source) for name, part in model.backbones.items())
         return QualityTask(model, dataset.scale, mean, std, config.fit.loss, config.cache_tokens), remark
-    name = str(config.model["backbone"])
+    name = GLIANetConfig(**config.model).backbone
     spec = FragmentViews()
     backbone = create_backbone(name, spec.size)
     statistics = input_statistics(backbone)

@@ -24,6 +24,7 @@ class State:
         step: steps done.
         last: the last evaluation: step and, where there is something to evaluate on, srcc and plcc.
         best: that with the highest SRCC so far.
+        seconds: spent on the steps and evaluations done.
     """
 
     module: nn.Module
@@ -32,11 +33,12 @@ class State:
     step: int
     last: dict[str, float]
     best: dict[str, float]
+    seconds: float
 
     @classmethod
     def begin(cls, module: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> "State":
         """Before the first step."""
-        return cls(module, optimizer, scaler, 0, {}, {})
+        return cls(module, optimizer, scaler, 0, {}, {}, 0.0)
 
     def store(self, path: Path) -> None:
         """Write it.
@@ -51,6 +53,7 @@ class State:
             "scaler": self.scaler.state_dict(),
             "last": self.last,
             "best": self.best,
+            "seconds": self.seconds,
         }
         buffer = io.BytesIO()
         torch.save(content, buffer)
@@ -72,6 +75,7 @@ class State:
             if content["scaler"]:
                 self.scaler.load_state_dict(content["scaler"])
             self.step, self.last, self.best = int(content["step"]), dict(content["last"]), dict(content["best"])
+            self.seconds = float(content["seconds"])
         except Exception as error:  # whatever a broken file or another model's state makes torch raise
             reason = str(error).replace("\n", " ")[:160]
             raise CheckpointError(

@@ -17,13 +17,18 @@ from glia_runtime.errors import OutputError
 
 
 @contextmanager
-def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
+def atomic_write(path: str | os.PathLike[str], *, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path to write to; it becomes `path` on success and vanishes on any exception.
 
     The temporary file lies beside the target, ends in the same suffix, and is not created here. A symbolic
     link keeps pointing where it did: its target is replaced. An existing pipe or device (``/dev/stdout``) is
     never renamed over; the finished bytes are copied into it. Interrupts (`KeyboardInterrupt`) clean up as
     well.
+
+    Args:
+        path: what to write.
+        durable: wait for the disk, so that a crash of the machine cannot leave the file cut short; not for files that
+            are checked when read and made again.
 
     Raises:
         OutputError: the folder is missing, the target is a directory, or writing failed (permission, disk
@@ -55,12 +60,14 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
                 with temporary.open("rb") as source, target.open("wb") as sink:
                     shutil.copyfileobj(source, sink)
             else:
-                _flush_to_disk(temporary)
+                if durable:
+                    _flush_to_disk(temporary)
                 if mode is not None:
                     temporary.chmod(stat.S_IMODE(mode))
                 temporary.replace(target)
-                with suppress(OSError):  # a folder that may be written but not read; some file systems
-                    _flush_to_disk(folder)
+                if durable:
+                    with suppress(OSError):  # a folder that may be written but not read; some file systems
+                        _flush_to_disk(folder)
         except OSError as error:
             if error.filename is None or str(error.filename) in (str(temporary), str(target)):
                 raise _output_error(path, error) from error
