@@ -254,6 +254,8 @@ def _run_config(name: str | None, given: dict[str, Any]) -> "RunConfig":
         given = {"epochs": 0, "evaluate_every": _EVALUATE_EVERY, **given}
     elif "epochs" in given:
         given = {"steps": 0, "evaluate_every": 0, **given}
+    if "preset" in given and given.get("architecture", base.architecture) != "glianet":
+        raise UsageError("--preset names widths of glianet's adapters; leave it out, or leave out --arch")
     given["backbone_weights"] = str(given.get("backbone_weights", base.backbone_weights))
 
     def chosen(config: Any) -> Any:
@@ -266,8 +268,6 @@ def _run_config(name: str | None, given: dict[str, Any]) -> "RunConfig":
         model = chosen(widths).to_dict()
     else:  # another architecture has defaults, and fields, of its own
         kept = base.model if architecture == base.architecture else {}
-        if "preset" in given:
-            raise UsageError(f"--preset names widths of glianet, which {architecture} does not have; leave it out")
         model = {**kept, **{f.name: given[f.name] for f in fields(GLIANetConfig) if f.name in given}}
     run: RunConfig = replace(chosen(base), model=model, fit=chosen(base.fit))
     return run

@@ -23,7 +23,7 @@ class ModelConfig:
 class Head(nn.Linear):
     """The linear layer that makes a score, in the precision of its own weights, under autocast as well.
 
-    Standardised scores in bfloat16 have steps of 1/128 of the labels' spread and more, which ties what differs.
+    Of scores near one standard deviation bfloat16 keeps steps of 1/128 of it, which ties scores that differ.
     """
 
     def forward(self, summary: Tensor) -> Tensor:

@@ -79,8 +79,8 @@ def prior_store(model: QualityModel, folder: Path, precision: torch.dtype) -> Ar
     """
     if model.prior_view != "semantic":
         raise UsageError(
-            "tokens cannot be cached here: only glianet has them, where its frozen half sees the whole resized picture "
-            "each time (--guidance semantic, no --token-drop)"
+            "tokens cannot be cached here: the frozen half must see the whole resized picture each time "
+            "(--guidance semantic, no --token-drop)"
         )
     digest = hashlib.sha256()
     frozen = {

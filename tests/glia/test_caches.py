@@ -51,6 +51,10 @@ def test_an_array_belongs_to_one_state_of_one_file(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:-4])
     assert store.read(picture) is None  # cut short
     np.testing.assert_array_equal(store.fetch(picture, lambda: made + 1), made + 1)
+    file.unlink()
+    file.mkdir()
+    with pytest.raises(OutputError, match="cannot be read"):
+        store.read(picture)
     picture.write_bytes(b"other")
     assert store.read(picture) is None
     with pytest.raises(OutputError, match="GB are free; choose another --cache"):

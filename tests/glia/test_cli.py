@@ -32,6 +32,10 @@ def test_training_options_reach_the_run(tmp_path: Path, monkeypatch: pytest.Monk
         (["--arch", "nothing"], "known: "),
         (["--backbone", "test_vit", "--heads", "5"], "multiple of heads"),
         (["--backbone", "test_vit", "--resume"], "no run to resume"),
+        (["--arch", "adapter", "--preset", "loda"], "glianet's adapters"),
+        (["--pretrain-backbone", "--arch", "vpt"], "not as vpt's"),
+        (["--backbone", "test_vit", "--train-share", "0.2"], "for datasets of files"),
+        (["--learning-rate", "-1"], "learning_rate must be"),
         (["--backbone", "test_vit", "--backbone-weights", "gone.pth"], "gone.pth"),
     ],
 )

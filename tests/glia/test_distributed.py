@@ -19,11 +19,13 @@ pytest.importorskip("accelerate")
 
 
 def run(root: Path, out: Path) -> None:
-    """Train for some steps; what torchrun starts twice."""
+    """Train for some steps, and without a test part; what torchrun starts twice."""
     config = small_run(root, epochs=4, learning_rate=3e-3, batch_size=7, select="best", evaluate_every=2)
     # Each process draws dropout's masks for itself.
     config = replace(config, model={**config.model, "dropout": 0.0})
     train(config, out, None, False, Console(stderr=True))
+    whole = replace(config, split="all", fit=replace(config.fit, epochs=1, select="last"))
+    train(whole, out / "whole", None, False, Console(stderr=True))
 
 
 def test_two_processes_equal_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,6 +43,7 @@ def test_two_processes_equal_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         # The batch's loss, and the figures over all pictures, whoever held them; float32 sums in another order.
         for name in ("loss", "srcc", "plcc"):
             assert float(two[name]) == pytest.approx(float(one[name]), abs=1e-4), name
+    assert "srcc" not in (tmp_path / "two" / "whole" / "metrics.csv").read_text()
     models = [load_checkpoint(tmp_path / name / "last.pt") for name in ("one", "two")]
     views = torch.randint(0, 256, (2, 8, 224, 224, 3), dtype=torch.uint8)
     with torch.no_grad():

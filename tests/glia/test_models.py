@@ -138,6 +138,23 @@ def test_which_view_it_shows() -> None:
     assert tiny(lgf=False).map_view is None  # the score is read from the prior
 
 
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("glianet", TINY),
+        ("linear-probe", {"backbone": "test_vit"}),
+        ("glintiqa", {"backbone": "test_vit", "blocks": (4, 5), "frozen_blocks": 3, "cnn": "test_resnet"}),
+    ],
+)
+def test_autocast_does_not_round_the_score(name: str, config: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    model = create_model(name, **config).eval()
+    shown = views(8) if name != "glintiqa" else (views(8)[0][:, None],)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        output = model.predict(*shown)
+    assert output.dtype == torch.float32 and not torch.equal(output, output.bfloat16().float())
+
+
 def test_folding_the_normalization_keeps_scores() -> None:
     model = tiny()
     with torch.no_grad():

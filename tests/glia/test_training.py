@@ -1,5 +1,6 @@
 """The loop: it learns, resumes to the bit, stops on nonsense, and leaves nothing half-written."""
 
+import csv
 import io
 import json
 from dataclasses import replace
@@ -26,6 +27,7 @@ from glia.training.backbone import (
     undistorted,
     whiten_patch_embedding,
 )
+from glia.training.distributed import Processes
 from glia.training.fit import FitConfig, fit
 from glia.training.losses import correlation_loss, ranking_loss
 from glia.training.run import RunConfig, train
@@ -70,6 +72,17 @@ def test_correlation_loss_is_pearsons() -> None:
     loss = correlation_loss(constant, y)
     loss.backward()
     assert torch.isfinite(loss) and constant.grad is not None and torch.isfinite(constant.grad).all()
+
+
+@pytest.mark.parametrize("value", [0.0, 0.3, -1234.5])
+def test_what_does_not_vary_has_no_correlation_and_no_gradient(value: float) -> None:
+    torch.manual_seed(0)
+    equal, varied = torch.full((7,), value), torch.randn(7)
+    for predicted, target in ((equal, varied), (varied, equal), (equal, equal)):
+        predicted = predicted.clone().requires_grad_()
+        loss = correlation_loss(predicted, target)
+        loss.backward()
+        assert loss == 0.5 and predicted.grad is not None and not predicted.grad.any()
 
 
 def test_ranking_loss_orders_within_groups_only() -> None:
@@ -197,6 +210,9 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     parts = load_checkpoint(train(RUN, tmp_path / "parts", cache, True, quiet()).with_name("last.pt"))
     for (name, a), b in zip(whole.state_dict().items(), parts.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
+    with (tmp_path / "parts" / "metrics.csv").open() as file:
+        before, after = (float(row["seconds"]) for row in csv.DictReader(file))
+    assert after > before  # the clock goes on, too
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(cache: Path, tmp_path: Path) -> None:
@@ -218,8 +234,15 @@ def test_refuses_to_mix_runs(cache: Path, tmp_path: Path) -> None:
         train(RUN, out, cache, False, quiet())
     with pytest.raises(UsageError, match="another pictures"):
         train(replace(RUN, pictures=3), out, cache, True, quiet())
+    tuned = {name: RUN.model[name] for name in ("backbone", "heads")}
+    with pytest.raises(UsageError, match="another latent_dim;"):
+        train(replace(RUN, model=tuned), out, cache, True, quiet())
     with pytest.raises(UsageError, match="no run to resume"):
         train(RUN, tmp_path / "other", cache, True, quiet())
+    (out / "run.json").rename(tmp_path / "run.json")
+    with pytest.raises(OutputError, match=r"run\.json is gone"):
+        train(RUN, out, cache, False, quiet())
+    (tmp_path / "run.json").rename(out / "run.json")
     (out / "resume.pt").write_bytes(b"cut short")
     with pytest.raises(CheckpointError, match="cannot be resumed"):
         train(RUN, out, cache, True, quiet())
@@ -244,6 +267,34 @@ def test_pretrained_backbone_serves_a_model(cache: Path, tmp_path: Path) -> None
     again = replace(RUN, pretrain_backbone=True, backbone_weights=str(made), fit=replace(FIT, learning_rate=0.0))
     kept = load_file(train(again, tmp_path / "again", cache, False, quiet()))
     assert all(torch.equal(kept[name], weights[name]) for name in weights)
+
+
+def test_refuses_what_would_have_no_effect() -> None:
+    for options, says in (
+        ({"root": "a", "train_share": 0.2}, "root, train_share: for datasets of files"),
+        ({"split": "official"}, "split: for datasets of files"),
+        ({"lower_is_better": True}, "lower_is_better: for datasets of files"),
+        ({"pretrain_backbone": True, "architecture": "vpt"}, "not as vpt's"),
+    ):
+        with pytest.raises(UsageError, match=says):
+            replace(RUN, **options)
+
+
+def test_refuses_more_pictures_to_evaluate_on_than_memory_holds(tmp_path: Path) -> None:
+    class Millions(NoiseLevels):
+        def __len__(self) -> int:
+            return 1_250_000
+
+    task = QualityTask(create_model("glianet", **RUN.model), NoiseLevels.scale, 3.0, 1.4)
+    with pytest.raises(UsageError, match="1250000 pictures; at most 50000"):
+        fit(task, NoiseLevels(), Millions(), FIT, tmp_path, quiet(), {})
+
+
+def test_refuses_a_batch_that_some_process_has_no_part_of() -> None:
+    config = replace(FIT, batch_size=5)  # of which a group is
+    config.check(NoiseLevels(), NoiseLevels(), Processes(0, 5, torch.device("cpu")))
+    with pytest.raises(UsageError, match="6 processes cannot share a batch of 5"):
+        config.check(NoiseLevels(), NoiseLevels(), Processes(0, 6, torch.device("cpu")))
 
 
 def test_whitening_gives_patches_unit_variance(cache: Path) -> None:

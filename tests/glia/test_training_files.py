@@ -117,6 +117,8 @@ def test_smaller_shares_are_parts_of_larger_ones_and_share_the_test_part(rated: 
         ("0", 0.9, "at most 0.8"),
         ("first", 0.8, "not 'first'"),
         ("official", 0.8, "no official"),
+        ("official", 0.2, "not of 'official'"),
+        ("all", 0.2, "not of 'all'"),
     ):
         with pytest.raises(UsageError, match=says):
             split_dataset(dataset, split, share)
@@ -128,6 +130,11 @@ def test_steps_or_epochs_and_known_choices_only() -> None:
         ({"steps": 1, "epochs": 1}, "either steps or epochs"),
         ({"steps": 1, "loss": "mse"}, "correlation"),
         ({"steps": 1, "precision": "int8"}, "bf16"),
+        ({"steps": -5, "epochs": 3}, "steps must be at least 0"),
+        ({"steps": 1, "batch_size": 0}, "batch_size must be at least 1"),
+        ({"steps": 1, "learning_rate": -1.0}, "learning_rate must be 0 or more"),
+        ({"steps": 1, "weight_decay": np.inf}, "weight_decay must be 0 or more, and finite"),
+        ({"steps": 1, "warm_up": np.nan}, "warm_up in"),
     ):
         with pytest.raises(UsageError, match=says):
             FitConfig(**options)
