@@ -187,7 +187,7 @@ def train(
     ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that prepare batches.")] = 0,
     check: Annotated[
-        bool, typer.Option("--check", help="Decode every picture first, and name those that cannot be used by row.")
+        bool, typer.Option("--check", help="Decode every picture first, and name those that cannot be used.")
     ] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write curves to --out/tensorboard, too.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out after a stop or a kill.")] = False,
