@@ -260,12 +260,13 @@ def _run_config(name: str | None, given: dict[str, Any]) -> "RunConfig":
         return replace(config, **{f.name: given[f.name] for f in fields(config) if f.name in given})
 
     architecture = given.get("architecture", base.architecture)
+    kept = base.model if architecture == base.architecture else {}
     if architecture == "glianet":
-        named = PRESETS[given.get("preset", "default")]
-        widths = GLIANetConfig(**base.model) if base.model and "preset" not in given else named
-        model = chosen(widths).to_dict()
+        if "preset" in given:
+            widths = PRESETS[given["preset"]]
+            kept = {**kept, **{name: getattr(widths, name) for name in ("latent_dim", "heads", "up")}}
+        model = chosen(GLIANetConfig(**kept)).to_dict()
     else:  # another architecture has defaults, and fields, of its own
-        kept = base.model if architecture == base.architecture else {}
         model = {**kept, **{f.name: given[f.name] for f in fields(GLIANetConfig) if f.name in given}}
     run: RunConfig = replace(chosen(base), model=model, fit=chosen(base.fit))
     return run
