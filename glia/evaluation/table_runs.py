@@ -19,7 +19,7 @@ from glia.evaluation.tables import Experiment, experiments, quick, synthetic_exp
 from glia.training.record import RUN_FILE
 from glia.training.run import SYNTHETIC, check_same, split_dataset, train
 from glia_runtime.atomic import atomic_write
-from glia_runtime.errors import UsageError
+from glia_runtime.errors import DatasetError, UsageError
 
 # What people call a dataset's folder, in lower case and without punctuation; the first is the dataset's own name.
 FOLDERS = {
@@ -179,6 +179,7 @@ def run_split(
 
     Raises:
         UsageError: the folder holds a run with other options.
+        DatasetError: pictures to test on that cannot be scored.
         GliaError: whatever training and the dataset's reader raise.
     """
     config = replace(experiment.split(number), root=str(roots.get(experiment.config.dataset, "")))
@@ -197,7 +198,13 @@ def run_split(
         if experiment.tested == config.dataset:
             tested = Subset(tested, split_dataset(tested, config.split, config.train_share).test)
     predictions = predict(scorer, tested, steps(len(tested), "testing", console))
-    say_failures([f"not tested: {row.error}" for row in predictions if row.error], console)
+    failures = [f"not tested: {row.error}" for row in predictions if row.error]
+    if failures:  # figures over the rest would be kept as the split's for good
+        say_failures(failures, console)
+        raise DatasetError(
+            f"{len(failures)} of {len(tested)} pictures of {tested.name} cannot be tested; restore them and start the "
+            "same command again: what is trained is kept"
+        )
     found = compare(predictions, scorer.manifest.score_scale, tested.scale)
     with atomic_write(result) as temporary:
         temporary.write_text(json.dumps(asdict(found), indent=2) + "\n")

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,14 +13,14 @@ from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
-from glia.data import list_datasets
+from glia.data import list_datasets, registry
 from glia.evaluation.cli import app
 from glia.evaluation.metrics import Agreement
 from glia.evaluation.paper import OURS, PAPER
 from glia.evaluation.table_report import as_markdown, write_table
 from glia.evaluation.table_runs import FOLDERS, TableRuns, find_datasets, print_table, run_split
 from glia.evaluation.tables import Experiment, experiments, quick, synthetic_experiments
-from glia_runtime.errors import UsageError
+from glia_runtime.errors import DatasetError, UsageError
 
 
 @pytest.fixture(autouse=True)
@@ -161,6 +162,22 @@ def test_a_finished_split_is_not_repeated_and_a_stopped_one_goes_on(ratings: Pat
     )
     with pytest.raises(UsageError, match="another learning_rate"):
         run_split(other, 1, roots, tmp_path, None, quiet())
+
+
+def test_figures_without_every_picture_are_not_kept(
+    ratings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(registry._READERS, "other", registry._READERS["csv"])
+    crossed = replace(small(of(2, OURS, "koniq to livec")), tested="other")
+    shutil.copytree(ratings.parent, tmp_path / "ratings")
+    roots = {"csv": ratings, "other": tmp_path / "ratings" / "ratings.csv"}
+    (tmp_path / "ratings" / "3.png").write_text("no picture")
+    spoken = quiet()
+    with pytest.raises(DatasetError, match="1 of 12 pictures of ratings cannot be tested"):
+        run_split(crossed, 0, roots, tmp_path, None, spoken)
+    assert "3.png" in spoken.file.getvalue()  # type: ignore[attr-defined]
+    shutil.copy(ratings.parent / "3.png", tmp_path / "ratings")
+    assert run_split(crossed, 0, roots, tmp_path, None, quiet()).pictures == 12
 
 
 def agreement(srcc: float, plcc: float) -> Agreement:
