@@ -219,7 +219,7 @@ def train(
             out,
             cache,
             resume,
-            Console(stderr=True),
+            Console(stderr=True, markup=False, highlight=False),  # paths may look like markup
             check=check,
             tensorboard=tensorboard,
         )

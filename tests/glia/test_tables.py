@@ -223,6 +223,13 @@ def test_prints_the_papers_figures_and_says_what_is_not_there(tmp_path: Path) ->
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_path_that_looks_like_markup_is_printed_as_it_is(tmp_path: Path) -> None:
+    data = tmp_path / "[bold]" / "[" / "a]"
+    data.mkdir(parents=True)
+    result = CliRunner().invoke(app, ["table2", "--dataset", "csiq", "--data", str(data)])
+    assert result.exit_code == 0 and f"csiq: not found under {data}, as csiq" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -230,6 +237,8 @@ def test_prints_the_papers_figures_and_says_what_is_not_there(tmp_path: Path) ->
         (["table6", "--row", "LoDa"], "table 6 has no row 'LoDa' to run; it has Linear probe"),
         (["table1", "--data", "nowhere"], "nowhere: no such folder"),
         (["table2", "--dataset", "synthetic"], "table 2 goes from one dataset to another"),
+        (["table4", "--quick", "--precision", "bf16"], "leave out --precision"),
+        (["table4", "--quick", "--backbone-weights", "vit.pth"], "and --backbone-weights"),
     ],
 )
 def test_wrong_options_are_said_on_one_line(arguments: list[str], says: str) -> None:
