@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import torch
 from rich.console import Console
 
 from glia.data import Subset, open_dataset
@@ -16,6 +17,7 @@ from glia.evaluation.progress import say_failures, steps
 from glia.evaluation.scoring import open_scorer
 from glia.evaluation.table_report import as_rich, write_table
 from glia.evaluation.tables import Experiment, experiments, quick, synthetic_experiments
+from glia.models import create_model
 from glia.training.record import RUN_FILE
 from glia.training.run import SYNTHETIC, check_same, split_dataset, train
 from glia_runtime.atomic import atomic_write
@@ -104,6 +106,9 @@ def print_table(
     wanted = [runs.prepare(experiment) for experiment in wanted if _needed(experiment) <= roots.keys()]
     for name in sorted({name for experiment in wanted for name in _needed(experiment)}):
         open_dataset(name, roots[name])  # what is wrong with one is said before hours are spent on another
+    for architecture, model in {e.config.architecture: e.config.model for e in wanted}.items():
+        with torch.device("meta"):  # likewise, a package that one needs and that is not installed
+            create_model(architecture, **model)
     columns = [*paper.columns, *([SYNTHETIC] if SYNTHETIC in datasets else [])]
     title = f"Table {number}: {paper.title}" + (" (quick: the figures mean nothing)" if runs.quick else "")
     found: dict[tuple[str, str], list[Agreement]] = {}

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from glia.evaluation.paper import OURS, PAPER
 from glia.evaluation.table_report import as_markdown, write_table
 from glia.evaluation.table_runs import FOLDERS, TableRuns, find_datasets, print_table, run_split
 from glia.evaluation.tables import Experiment, experiments, quick, synthetic_experiments
-from glia_runtime.errors import DatasetError, UsageError
+from glia_runtime.errors import DatasetError, MissingExtraError, UsageError
 
 
 @pytest.fixture(autouse=True)
@@ -221,6 +222,16 @@ def test_prints_the_papers_figures_and_says_what_is_not_there(tmp_path: Path) ->
     assert "databaserelease2" in said
     assert "0.953" in out.file.getvalue()  # type: ignore[attr-defined]
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_package_that_is_not_installed_is_missed_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)  # `import peft` raises
+    runs = TableRuns(tmp_path / "runs", quick=True)
+    with pytest.raises(MissingExtraError, match=r"glia\[tune\]"):
+        print_table(6, ("synthetic",), ("Linear probe", "Lora"), runs, quiet(), quiet())
+    assert not runs.out.exists()
 
 
 def test_a_path_that_looks_like_markup_is_printed_as_it_is(tmp_path: Path) -> None:
