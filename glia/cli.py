@@ -187,7 +187,7 @@ def train(
     ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that prepare batches.")] = 0,
     check: Annotated[
-        bool, typer.Option("--check", help="Decode every picture first, and name those that cannot be used by row.")
+        bool, typer.Option("--check", help="Decode every picture first, and name those that cannot be used.")
     ] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write curves to --out/tensorboard, too.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out after a stop or a kill.")] = False,
@@ -219,7 +219,7 @@ def train(
             out,
             cache,
             resume,
-            Console(stderr=True),
+            Console(stderr=True, markup=False, highlight=False),  # paths may look like markup
             check=check,
             tensorboard=tensorboard,
         )
@@ -262,12 +262,13 @@ def _run_config(name: str | None, given: dict[str, Any]) -> "RunConfig":
         return replace(config, **{f.name: given[f.name] for f in fields(config) if f.name in given})
 
     architecture = given.get("architecture", base.architecture)
+    kept = base.model if architecture == base.architecture else {}
     if architecture == "glianet":
-        named = PRESETS[given.get("preset", "default")]
-        widths = GLIANetConfig(**base.model) if base.model and "preset" not in given else named
-        model = chosen(widths).to_dict()
+        if "preset" in given:
+            widths = PRESETS[given["preset"]]
+            kept = {**kept, **{name: getattr(widths, name) for name in ("latent_dim", "heads", "up")}}
+        model = chosen(GLIANetConfig(**kept)).to_dict()
     else:  # another architecture has defaults, and fields, of its own
-        kept = base.model if architecture == base.architecture else {}
         model = {**kept, **{f.name: given[f.name] for f in fields(GLIANetConfig) if f.name in given}}
     run: RunConfig = replace(chosen(base), model=model, fit=chosen(base.fit))
     return run

@@ -25,6 +25,7 @@ class Sample:
         reference: names the undistorted picture it was made from, or itself; splits never separate equal ones.
         distortion: the type's name, or "" for an undistorted picture and where the dataset does not know.
         level: 0 (undistorted) to 5 (severe), or nan where the dataset does not know.
+        row: where a user's own list has it, "line 5" say; "" where the picture's name says all.
     """
 
     picture: Path | Picture | Callable[[], Picture]
@@ -32,6 +33,7 @@ class Sample:
     reference: str
     distortion: str = ""
     level: float = math.nan
+    row: str = ""
 
     @property
     def path(self) -> Path | None:

@@ -113,23 +113,30 @@ def evaluate(
         from glia_runtime.atomic import atomic_write
 
         scorer = open_scorer(model)
-        progress = Console(stderr=True)
+        # paths may look like markup
+        out = Console(markup=False, highlight=False)
+        progress = Console(stderr=True, markup=False, highlight=False)
         if photos is not None:
-            evaluate_photographs(scorer, photos, count, processes, Console(), progress)
+            evaluate_photographs(scorer, photos, count, processes, out, progress)
             return
         if lower_is_better and dataset not in ("csv", "hf"):
             raise UsageError(f"{dataset} knows which scores are better; leave out --lower-is-better")
-        options: dict[str, object] = {"higher_is_better": False} if lower_is_better else {}
         if dataset == "synthetic":
-            options = {"pictures": pictures, "seed": _EVALUATION_SEED}
-        opened = open_dataset(dataset, root or cache, **options)
+            if root is not None:
+                raise UsageError("synthetic is drawn, not read; leave out --root (--cache keeps what is drawn)")
+            opened = open_dataset(dataset, cache, pictures=pictures, seed=_EVALUATION_SEED)
+        else:
+            if cache is not None:
+                raise UsageError("--cache keeps drawn pictures, of synthetic; leave it out, and name files by --root")
+            options = {"higher_is_better": False} if lower_is_better else {}
+            opened = open_dataset(dataset, root, **options)
         if split is not None:
             from glia.training.run import split_dataset
 
             chosen = split_dataset(opened, split)
             opened = Subset(opened, chosen.train if part is Part.train else chosen.test)
         with atomic_write(csv) if csv else nullcontext() as temporary:  # which finds out now whether it can be written
-            predictions = evaluate_dataset(scorer, opened, Console(), progress)
+            predictions = evaluate_dataset(scorer, opened, out, progress)
             if temporary:
                 write_predictions(predictions, temporary)
         if any(row.error for row in predictions):

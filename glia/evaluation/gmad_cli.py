@@ -42,7 +42,7 @@ def gmad(
         from glia_runtime.atomic import atomic_write
         from glia_runtime.listing import some_pictures
 
-        progress = Console(stderr=True)
+        progress = Console(stderr=True, markup=False, highlight=False)  # paths may look like markup
         scorers = [open_scorer(attacker), open_scorer(defender)]
         paths = [str(path) for path in some_pictures(images, sys.maxsize, progress.print)]
         # both find out now whether they can be written

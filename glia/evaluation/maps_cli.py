@@ -29,7 +29,7 @@ def maps(
         from glia_runtime.atomic import atomic_write
         from glia_runtime.listing import some_pictures
 
-        progress = Console(stderr=True)
+        progress = Console(stderr=True, markup=False, highlight=False)  # paths may look like markup
         paths = [str(path) for path in some_pictures(images, count, progress.print)]
         with atomic_write(html) as page:
             failures = write_maps(model, paths, html.resolve().parent, page, steps(len(paths), "looking", progress))

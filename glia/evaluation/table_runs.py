@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import torch
 from rich.console import Console
 
 from glia.data import Subset, open_dataset
@@ -16,10 +17,11 @@ from glia.evaluation.progress import say_failures, steps
 from glia.evaluation.scoring import open_scorer
 from glia.evaluation.table_report import as_rich, write_table
 from glia.evaluation.tables import Experiment, experiments, quick, synthetic_experiments
+from glia.models import create_model
 from glia.training.record import RUN_FILE
 from glia.training.run import SYNTHETIC, check_same, split_dataset, train
 from glia_runtime.atomic import atomic_write
-from glia_runtime.errors import UsageError
+from glia_runtime.errors import DatasetError, UsageError
 
 # What people call a dataset's folder, in lower case and without punctuation; the first is the dataset's own name.
 FOLDERS = {
@@ -104,6 +106,9 @@ def print_table(
     wanted = [runs.prepare(experiment) for experiment in wanted if _needed(experiment) <= roots.keys()]
     for name in sorted({name for experiment in wanted for name in _needed(experiment)}):
         open_dataset(name, roots[name])  # what is wrong with one is said before hours are spent on another
+    for architecture, model in {e.config.architecture: e.config.model for e in wanted}.items():
+        with torch.device("meta"):  # likewise, a package that one needs and that is not installed
+            create_model(architecture, **model)
     columns = [*paper.columns, *([SYNTHETIC] if SYNTHETIC in datasets else [])]
     title = f"Table {number}: {paper.title}" + (" (quick: the figures mean nothing)" if runs.quick else "")
     found: dict[tuple[str, str], list[Agreement]] = {}
@@ -179,6 +184,7 @@ def run_split(
 
     Raises:
         UsageError: the folder holds a run with other options.
+        DatasetError: pictures to test on that cannot be scored.
         GliaError: whatever training and the dataset's reader raise.
     """
     config = replace(experiment.split(number), root=str(roots.get(experiment.config.dataset, "")))
@@ -197,7 +203,13 @@ def run_split(
         if experiment.tested == config.dataset:
             tested = Subset(tested, split_dataset(tested, config.split, config.train_share).test)
     predictions = predict(scorer, tested, steps(len(tested), "testing", console))
-    say_failures([f"not tested: {row.error}" for row in predictions if row.error], console)
+    failures = [f"not tested: {row.error}" for row in predictions if row.error]
+    if failures:  # figures over the rest would be kept as the split's for good
+        say_failures(failures, console)
+        raise DatasetError(
+            f"{len(failures)} of {len(tested)} pictures of {tested.name} cannot be tested; restore them and start the "
+            "same command again: what is trained is kept"
+        )
     found = compare(predictions, scorer.manifest.score_scale, tested.scale)
     with atomic_write(result) as temporary:
         temporary.write_text(json.dumps(asdict(found), indent=2) + "\n")

@@ -10,6 +10,7 @@ from glia.cli import Precision
 from glia.evaluation.options import Debug
 from glia.evaluation.paper import PAPER
 from glia_runtime.command import Command, errors_on_one_line
+from glia_runtime.errors import UsageError
 
 _HELP = """The paper's Table {number}: {title}.
 
@@ -74,6 +75,8 @@ def _command(number: int) -> Callable[..., None]:
 
             from glia.evaluation.table_runs import TableRuns, print_table
 
+            if quick and (backbone_weights is not None or precision is not Precision.fp32):
+                raise UsageError("--quick is fp32 from random weights; leave out --precision and --backbone-weights")
             runs = TableRuns(
                 out=out,
                 data=data,
@@ -84,8 +87,10 @@ def _command(number: int) -> Callable[..., None]:
                 precision=precision.value,
                 workers=workers,
             )
-            terminal = Console()
-            page = terminal if terminal.is_terminal else Console(width=_PAGE)
-            print_table(number, tuple(dataset or ()), tuple(row or ()), runs, page, Console(stderr=True))
+            width = None if Console().is_terminal else _PAGE
+            # paths may look like markup
+            page = Console(width=width, markup=False, highlight=False)
+            progress = Console(stderr=True, markup=False, highlight=False)
+            print_table(number, tuple(dataset or ()), tuple(row or ()), runs, page, progress)
 
     return run

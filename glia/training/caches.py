@@ -79,8 +79,8 @@ def prior_store(model: QualityModel, folder: Path, precision: torch.dtype) -> Ar
     """
     if model.prior_view != "semantic":
         raise UsageError(
-            "tokens cannot be cached here: the frozen half must see the whole resized picture each time "
-            "(--guidance semantic, no --token-drop)"
+            "tokens cannot be cached here, only where a frozen half always sees the whole resized picture (glianet "
+            "with --guidance semantic and without --token-drop); leave out --cache-tokens"
         )
     digest = hashlib.sha256()
     frozen = {

@@ -20,7 +20,7 @@ from glia.models.backbone import create_backbone, input_statistics
 from glia.models.glianet import GLIANetConfig
 from glia.training.backbone import BackbonePretraining, whiten_patch_embedding
 from glia.training.caches import compute_priors, picture_store, prior_store
-from glia.training.check import check_files, check_pictures
+from glia.training.check import check_pictures
 from glia.training.distributed import Processes
 from glia.training.fit import PRECISIONS, FitConfig, fit
 from glia.training.record import RUN_FILE, picture_names, read_record, write_record
@@ -205,7 +205,6 @@ def _open(config: RunConfig, cache: Path | None, check: bool, console: Console) 
         return _Parts(drawn, open_dataset(SYNTHETIC, cache, pictures=config.validation_pictures, seed=1), {})
     options = {"higher_is_better": False} if config.lower_is_better else {}
     dataset = open_dataset(config.dataset, config.root or None, **options)
-    check_files(dataset)
     if check:
         check_pictures(dataset, config.fit.workers, console)
     split = split_dataset(dataset, config.split, config.train_share)

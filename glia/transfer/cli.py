@@ -82,7 +82,8 @@ def transfer(
             batch_size=batch_size,
             processes=processes,
         )
-        transfer_labels(config, out, resume, lambda line: say(COMMAND, line), Console(stderr=True))
+        console = Console(stderr=True, markup=False, highlight=False)  # paths may look like markup
+        transfer_labels(config, out, resume, lambda line: say(COMMAND, line), console)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Datasets laid out on disk in their authors' own formats, with one tiny picture linked under every name.
 
-The labels are the true ones, where the lists of them lie beside the checkout (``../shared/labels``), or made up in the
-true number.
+The labels are made up in the true number, or the true ones, where the lists of
+github.com/icbcbicc/IQA-Dataset lie beside the checkout.
 """
 
 import csv

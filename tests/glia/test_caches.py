@@ -125,10 +125,17 @@ def test_tokens_of_other_weights_or_arithmetic_are_others(rated: Path, tmp_path:
     assert len(kinds) == 3
 
 
-@pytest.mark.parametrize("change", [{"guidance": "detail"}, {"token_drop": 0.5}])
-def test_what_random_choices_reach_is_not_cached(change: dict[str, Any], tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="cannot be cached"):
-        prior_store(create_model(**MODEL, **change), tmp_path, torch.float32)
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("glianet", {**MODEL, "guidance": "detail"}),
+        ("glianet", {**MODEL, "token_drop": 0.5}),
+        ("vpt", {"backbone": "test_vit"}),
+    ],
+)
+def test_what_random_choices_reach_is_not_cached(name: str, fields: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"only where .*\(glianet with .*leave out --cache-tokens"):
+        prior_store(create_model(name, **fields), tmp_path, torch.float32)
 
 
 def test_drawn_pictures_have_no_tokens_to_cache(tmp_path: Path) -> None:

@@ -129,6 +129,8 @@ def test_the_command_on_a_side_of_a_split(checkpoint: Path, ratings: Path, tmp_p
         (["--dataset", "synthetic", "--lower-is-better"], "leave out --lower-is-better"),
         (["--pictures", "1", "--csv", "gone/scores.csv"], "gone"),
         (["--pictures", "1", "--split", "first"], "not 'first'"),
+        (["--dataset", "csv", "--cache", "kept"], "--cache keeps drawn pictures"),
+        (["--dataset", "synthetic", "--root", "kept"], "leave out --root"),
     ],
 )
 def test_what_cannot_be_evaluated_is_one_line(checkpoint: Path, line: list[str], says: str) -> None:

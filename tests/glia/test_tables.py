@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,14 +14,14 @@ from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
 
-from glia.data import list_datasets
+from glia.data import list_datasets, registry
 from glia.evaluation.cli import app
 from glia.evaluation.metrics import Agreement
 from glia.evaluation.paper import OURS, PAPER
 from glia.evaluation.table_report import as_markdown, write_table
 from glia.evaluation.table_runs import FOLDERS, TableRuns, find_datasets, print_table, run_split
 from glia.evaluation.tables import Experiment, experiments, quick, synthetic_experiments
-from glia_runtime.errors import UsageError
+from glia_runtime.errors import DatasetError, MissingExtraError, UsageError
 
 
 @pytest.fixture(autouse=True)
@@ -163,6 +165,22 @@ def test_a_finished_split_is_not_repeated_and_a_stopped_one_goes_on(ratings: Pat
         run_split(other, 1, roots, tmp_path, None, quiet())
 
 
+def test_figures_without_every_picture_are_not_kept(
+    ratings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(registry._READERS, "other", registry._READERS["csv"])
+    crossed = replace(small(of(2, OURS, "koniq to livec")), tested="other")
+    shutil.copytree(ratings.parent, tmp_path / "ratings")
+    roots = {"csv": ratings, "other": tmp_path / "ratings" / "ratings.csv"}
+    (tmp_path / "ratings" / "3.png").write_text("no picture")
+    spoken = quiet()
+    with pytest.raises(DatasetError, match="1 of 12 pictures of ratings cannot be tested"):
+        run_split(crossed, 0, roots, tmp_path, None, spoken)
+    assert "3.png" in spoken.file.getvalue()  # type: ignore[attr-defined]
+    shutil.copy(ratings.parent / "3.png", tmp_path / "ratings")
+    assert run_split(crossed, 0, roots, tmp_path, None, quiet()).pictures == 12
+
+
 def agreement(srcc: float, plcc: float) -> Agreement:
     return Agreement(pictures=10, srcc=srcc, plcc=0.0, krcc=0.0, plcc_fitted=plcc, rmse_fitted=1.0)
 
@@ -206,6 +224,23 @@ def test_prints_the_papers_figures_and_says_what_is_not_there(tmp_path: Path) ->
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_package_that_is_not_installed_is_missed_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "peft", None)  # `import peft` raises
+    runs = TableRuns(tmp_path / "runs", quick=True)
+    with pytest.raises(MissingExtraError, match=r"glia\[tune\]"):
+        print_table(6, ("synthetic",), ("Linear probe", "Lora"), runs, quiet(), quiet())
+    assert not runs.out.exists()
+
+
+def test_a_path_that_looks_like_markup_is_printed_as_it_is(tmp_path: Path) -> None:
+    data = tmp_path / "[bold]" / "[" / "a]"
+    data.mkdir(parents=True)
+    result = CliRunner().invoke(app, ["table2", "--dataset", "csiq", "--data", str(data)])
+    assert result.exit_code == 0 and f"csiq: not found under {data}, as csiq" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -213,6 +248,8 @@ def test_prints_the_papers_figures_and_says_what_is_not_there(tmp_path: Path) ->
         (["table6", "--row", "LoDa"], "table 6 has no row 'LoDa' to run; it has Linear probe"),
         (["table1", "--data", "nowhere"], "nowhere: no such folder"),
         (["table2", "--dataset", "synthetic"], "table 2 goes from one dataset to another"),
+        (["table4", "--quick", "--precision", "bf16"], "leave out --precision"),
+        (["table4", "--quick", "--backbone-weights", "vit.pth"], "and --backbone-weights"),
     ],
 )
 def test_wrong_options_are_said_on_one_line(arguments: list[str], says: str) -> None:

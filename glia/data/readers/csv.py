@@ -24,15 +24,14 @@ def open_csv(
     Raises:
         DatasetError: no such file, no such columns, no rows, bad rows (named by line) or pictures that are missing.
     """
-    rows = list(_rows(root))
-    samples = [sample for _, sample in rows]
+    samples = list(_samples(root))
     scores = [sample.score for sample in samples]
-    scale = rating_scale(root, scores, [line for line, _ in rows], higher_is_better, minimum, maximum)
-    refuse(root, [f"{line}: {s.path}" for line, s in rows if s.path and not s.path.is_file()], "no such file")
+    scale = rating_scale(root, scores, [sample.row for sample in samples], higher_is_better, minimum, maximum)
+    refuse(root, [f"{s.row}: {s.path}" for s in samples if s.path and not s.path.is_file()], "no such file")
     return ListedDataset(scale.dataset, scale, samples)
 
 
-def _rows(root: Path) -> Iterator[tuple[str, Sample]]:
+def _samples(root: Path) -> Iterator[Sample]:
     bad = []
     try:
         with root.open(newline="", encoding="utf-8-sig") as file:
@@ -48,7 +47,7 @@ def _rows(root: Path) -> Iterator[tuple[str, Sample]]:
                 path, reference = (row["path"] or "").strip(), (row.get("reference") or "").strip()
                 score = finite(row["score"])
                 if path and score is not None:
-                    yield line, Sample(root.parent / path, score, reference or Path(path).as_posix())
+                    yield Sample(root.parent / path, score, reference or Path(path).as_posix(), row=line)
                 else:
                     bad.append(f"{line}: " + (f"score {row['score']!r}" if path else "no path"))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
