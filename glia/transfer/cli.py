@@ -82,7 +82,7 @@ def transfer(
             batch_size=batch_size,
             processes=processes,
         )
-        transfer_labels(config, out, resume, lambda line: say(COMMAND, line), Console(stderr=True))
+        transfer_labels(config, out, resume, lambda line: say(COMMAND, line), Console(stderr=True, markup=False))
 
 
 if __name__ == "__main__":
