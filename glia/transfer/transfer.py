@@ -14,6 +14,7 @@ from typing import TypeVar
 import torch
 from rich.console import Console
 from rich.progress import track
+from torch import Tensor
 
 from glia.data.samples import Picture
 from glia.evaluation.processes import in_processes
@@ -186,19 +187,34 @@ def _find_neighbours(
 ) -> None:
     """Write a row for each picture, a batch at a time; neither pictures nor features are kept."""
     known = _progress(labelled.references, "references", len(labelled.references), console)
-    references = torch.cat([backbone([labelled.picture(reference)]) for reference in known])
-    batches = _read_ahead(names, neighbours.path.parent, config)
+    references = torch.stack([_features(backbone, labelled.picture(reference)) for reference in known])
+    folder = neighbours.path.parent
+    batches = _read_ahead(names, folder, config)
     for batch in _progress(batches, "pictures", -(-len(names) // config.batch_size), console):
-        rows = {name: Row(name, error=str(picture)) for name, picture in batch if isinstance(picture, ImageError)}
-        for row in rows.values():
-            complain(row.error)
+        errors = {name: str(picture) for name, picture in batch if isinstance(picture, ImageError)}
         read = {name: picture for name, picture in batch if not isinstance(picture, ImageError)}
-        if read:
-            similarities, numbers = nearest(backbone(list(read.values())), references, config.top)
-            for name, cosines, places in zip(read, similarities.tolist(), numbers.tolist(), strict=True):
+        features: dict[str, Tensor] = {}
+        for name, found in zip(read, backbone(list(read.values())), strict=True):
+            if isinstance(found, ImageError):
+                errors[name] = f"{picture_path(folder, name)}: {found}"
+            else:
+                features[name] = found
+        for error in errors.values():
+            complain(error)
+        rows = {name: Row(name, error=error) for name, error in errors.items()}
+        if features:
+            similarities, numbers = nearest(torch.stack(list(features.values())), references, config.top)
+            for name, cosines, places in zip(features, similarities.tolist(), numbers.tolist(), strict=True):
                 nearby = tuple(labelled.references[place] for place in places)
                 rows[name] = Row(name, nearby, tuple(round(cosine, 6) for cosine in cosines))
         neighbours.append([rows[name] for name, _ in batch])
+
+
+def _features(backbone: Backbone, reference: Picture) -> Tensor:
+    (features,) = backbone([reference])
+    if isinstance(features, ImageError):
+        raise UsageError(f"a reference has {features}; choose another --backbone") from features
+    return features
 
 
 _Read = tuple[str, Picture | ImageError]

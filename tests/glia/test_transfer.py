@@ -7,8 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
+import torch
 from PIL import Image
 from rich.console import Console
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from glia.data import open_dataset
@@ -397,6 +400,17 @@ def test_mistakes_name_what_is_wrong(config: TransferConfig, kadid: Path, tmp_pa
 
 
 # The page and the command
+
+
+def test_a_picture_too_small_for_the_backbone_is_named_and_left_out(config: TransferConfig, tmp_path: Path) -> None:
+    Image.fromarray(blob(7, 16, 15)).save(config.pictures / "icon.png")
+    weights = tmp_path / "weights.safetensors"
+    torch.manual_seed(1)
+    save_file(timm.create_model("test_convnext").state_dict(), weights)
+    complaints = carry(replace(config, backbone="test_convnext", weights=weights), tmp_path / "out")
+    assert len(complaints) == 2
+    assert complaints[1].startswith(f"{config.pictures / 'icon.png'}: 15x16 pixels")
+    assert len(open_dataset("saqt", tmp_path / "out")) == 3 * 125
 
 
 def test_the_page_shows_every_pair_and_what_could_not_be_read(config: TransferConfig, tmp_path: Path) -> None:
