@@ -33,7 +33,7 @@ from glia_runtime.backends.base import usable_cpus
 from glia_runtime.decode import decode, decode_picture
 from glia_runtime.errors import UsageError
 from glia_runtime.inputs import collate, prepare
-from glia_runtime.scorer import DEFAULT_BATCH_SIZE, Scorer
+from glia_runtime.scorer import Scorer
 
 
 def measure(scorer: Scorer, paths: list[Path], repeats: int) -> dict[str, Any]:
@@ -71,8 +71,9 @@ def measure(scorer: Scorer, paths: list[Path], repeats: int) -> dict[str, Any]:
 def _run_backend(scorer: Scorer, paths: list[Path]) -> None:
     # One real picture many times over: what a graph costs does not depend on the pixels.
     picture = prepare(decode_picture(paths[0]), scorer.manifest)
-    for start in range(0, len(paths), DEFAULT_BATCH_SIZE):
-        batch = [picture] * min(DEFAULT_BATCH_SIZE, len(paths) - start)
+    size = scorer._batch_size(None)
+    for start in range(0, len(paths), size):
+        batch = [picture] * min(size, len(paths) - start)
         scorer._backend.run(collate(batch, scorer.manifest))
 
 

@@ -66,8 +66,8 @@ BOUND_MAP: dict[Precision, float] = {"fp32": 1e-4, "fp16": 5e-2, "fp16-weights":
 SPREAD_FOR_SRCC = 5.0
 
 MOST_PICTURES = 200
-"""Pictures of a folder that scores are compared on. ViT-B/16 takes two minutes for them on two cores, and a wrong graph
-shows on a few.
+"""Pictures of a folder that scores are compared on, fewer where each is looked at many times. ViT-B/16 takes two
+minutes for GLIANet's views of them on two cores, and a wrong graph shows on a few.
 """
 
 _PICTURES, _SEED = 27, 20_240
@@ -122,7 +122,9 @@ def built_in_pictures(spec: ViewSpec) -> ParitySet:
 
 
 def pictures_in(folder: Path, spec: ViewSpec, limits: Limits, say: Say) -> ParitySet:
-    """Pictures in `folder` and the folders in it, `MOST_PICTURES` at most, spread evenly over the sorted names.
+    """Pictures in `folder` and the folders in it, spread evenly over the sorted names.
+
+    They are `MOST_PICTURES` at most; for a model that looks at each many times so many fewer, but `_FEWEST_PICTURES`.
 
     Args:
         folder: what else lies there is passed over.
@@ -133,7 +135,7 @@ def pictures_in(folder: Path, spec: ViewSpec, limits: Limits, say: Say) -> Parit
     Raises:
         UsageError: no folder, or no readable picture in it.
     """
-    paths = some_pictures(folder, MOST_PICTURES, say)
+    paths = some_pictures(folder, max(_FEWEST_PICTURES, MOST_PICTURES // spec.looks), say)
     views: dict[Path, Views] = {}
     skipped: list[ImageError] = []
     for path in paths:

@@ -87,16 +87,23 @@ def load_backbone_weights(backbone: nn.Module, name: str, source: Path | None) -
         source = _named(source, name)
         _load(backbone, name, _tensors_in(source, backbone), source)
         return f"backbone {name}: weights from {source}"
+    reason = load_from_hub(backbone, name)
+    if reason:
+        return f"backbone {name}: random weights, since timm's hub gave none ({reason})"
+    return f"backbone {name}: pretrained weights from timm's hub"
+
+
+def load_from_hub(backbone: nn.Module, name: str) -> str:
+    """Fill a backbone with the weights of timm's hub, and return "", or in a few words why the hub gave none."""
     # A ViT's position embedding is made for its size of picture.
     size = {"img_size": backbone.patch_embed.img_size[0]} if isinstance(backbone, VisionTransformer) else {}
     try:
         with offline_unless_reachable():
             pretrained = timm.create_model(name, pretrained=True, num_classes=0, **size)
     except Exception as error:  # the hub's client raises its own, its transport's and timm's errors
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        return f"backbone {name}: random weights, since timm's hub gave none ({reason[:120]})"
+        return (str(error).strip() or type(error).__name__).splitlines()[0][:120]
     _load(backbone, name, pretrained.state_dict(), "timm's hub")
-    return f"backbone {name}: pretrained weights from timm's hub"
+    return ""
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from glia.models.attention import attend
-from glia.models.backbone import create_backbone
+from glia.models.backbone import check_tag, create_backbone
 from glia.models.base import Head, ModelConfig, QualityModel
 from glia.models.registry import register_model
 from glia_runtime.errors import UsageError
@@ -30,7 +30,7 @@ class GlintIQAConfig(ModelConfig):
     """Everything that decides the shape of a GlintIQA.
 
     Attributes:
-        backbone: a plain timm ViT with 16x16 patches; what it has after the last of `blocks` is not built.
+        backbone: a plain timm ViT with patches of 16 or 32 pixels; what it has after the last of `blocks` is not built.
         blocks: the blocks, counted from 0, whose patch tokens are the global features; one stage for each.
         frozen_blocks: how many of its first blocks stay frozen, with the embedding of patches and positions.
         cnn: a timm ResNet; the outputs of its layers 1 to 3 are the local features. Stem, layers 1 and 2 stay frozen.
@@ -41,7 +41,7 @@ class GlintIQAConfig(ModelConfig):
     backbone: str = "vit_small_patch16_224"
     blocks: tuple[int, ...] = (6, 7, 8, 9)
     frozen_blocks: int = 5
-    cnn: str = "resnet50"
+    cnn: str = "resnet50.tv_in1k"  # torchvision's first weights, the authors'; timm's "resnet50" has others
     crops: int = 5
     dropout: float = 0.5
 
@@ -122,11 +122,17 @@ class GlintIQA(QualityModel):
         self.vit.prune_intermediate_layers(list(config.blocks), prune_norm=True)
         self.cnn = _create_cnn(config.cnn)
         width, (side, _) = self.vit.embed_dim, self.vit.patch_embed.grid_size
+        patch = self.view_spec.size // side
+        if patch % max(_STRIDES):
+            raise UsageError(
+                f"backbone {config.backbone!r} has patches of {patch} pixels, which the CNN's strides of 4, 8 and 16 "
+                "do not divide; choose one with patches of 16 or 32"
+            )
         self.embeddings = nn.ModuleList(
             nn.Conv2d(channels, width, kernel, stride=kernel)
             for channels, kernel in zip(
                 cast("list[int]", self.cnn.feature_info.channels()),
-                [self.view_spec.size // side // stride for stride in _STRIDES],
+                [patch // stride for stride in _STRIDES],
                 strict=True,
             )
         )
@@ -199,10 +205,11 @@ def _create_cnn(name: str) -> Any:
     """Stem and layers 1 to 3 of a timm ResNet, random weights, which give features at strides 4, 8 and 16.
 
     Raises:
-        UsageError: no such timm model, or not a ResNet.
+        UsageError: no such timm model or pretrained tag, or not a ResNet.
     """
     if not timm.is_model(name):
         raise UsageError(f"timm has no backbone {name!r}; try resnet50")
+    check_tag(name)
     cnn: Any
     try:
         cnn = timm.create_model(name, pretrained=False, features_only=True, out_indices=(1, 2, 3))

@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from glia.data.samples import Picture
-from glia.models.backbone import check_tag, offline_unless_reachable
-from glia.models.checkpoint import read_tensors
-from glia_runtime.errors import CheckpointError, UsageError
+from glia.models.backbone import check_tag, load_backbone_weights, load_from_hub
+from glia_runtime.errors import ImageError, UsageError
 
 DEFAULT_BACKBONE = "resnet50.tv_in1k"
 """torchvision's first ImageNet weights, which the authors' scripts load as well."""
@@ -43,11 +42,11 @@ class Backbone:
         with torch.random.fork_rng(devices=[]):  # the caller's generator is left alone
             torch.manual_seed(0)
             self._model = _create(name)
-            if weights:
-                _load_file(self._model, weights)
-                self.remark = f"backbone {name}: weights from {weights}"
-            else:
-                self.remark = _load_from_hub(self._model, name, random_will_do)
+            self.remark = (
+                load_backbone_weights(self._model, name, weights)
+                if weights
+                else _load_from_hub(self._model, name, random_will_do)
+            )
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._model = self._model.to(self._device).eval()
         config = cast("dict[str, Any]", self._model.pretrained_cfg)
@@ -56,22 +55,29 @@ class Backbone:
         )
 
     @torch.inference_mode()
-    def __call__(self, pictures: Sequence[Picture]) -> Tensor:
-        """Features of length 1, float32 [B, D], on the CPU; those of equal size run together.
+    def __call__(self, pictures: Sequence[Picture]) -> list[Tensor | ImageError]:
+        """Features of length 1, float32 [D], on the CPU; or why there are none. Pictures of equal size run together.
 
         Args:
-            pictures: uint8 [H, W, 3] each, at least one.
+            pictures: uint8 [H, W, 3] each.
         """
         alike: defaultdict[tuple[int, ...], list[int]] = defaultdict(list)
         for place, picture in enumerate(pictures):
             alike[picture.shape].append(place)
-        rows: list[Tensor] = [torch.empty(0)] * len(pictures)
+        rows: dict[int, Tensor | ImageError] = {}
         for places in alike.values():
             batch = torch.from_numpy(np.stack([pictures[place] for place in places])).to(self._device)
-            features = self._model((batch.permute(0, 3, 1, 2) - self._mean) / self._std)
-            for place, row in zip(places, normalize(features.float()).cpu(), strict=True):
-                rows[place] = row
-        return torch.stack(rows)
+            try:
+                features = self._model((batch.permute(0, 3, 1, 2) - self._mean) / self._std)
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:  # a few pixels, where the model halves them once too often
+                height, width, _ = batch.shape[1:]
+                reason = f"{width}x{height} pixels, which the backbone does not take ({str(error).splitlines()[0]})"
+                rows |= dict.fromkeys(places, ImageError(reason))
+                continue
+            rows |= zip(places, normalize(features.float()).cpu(), strict=True)
+        return [rows[place] for place in range(len(pictures))]
 
 
 def nearest(features: Tensor, references: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -107,27 +113,12 @@ def _create(name: str) -> Any:
 
 
 def _load_from_hub(model: nn.Module, name: str, random_will_do: bool) -> str:
-    try:
-        with offline_unless_reachable():
-            pretrained = timm.create_model(name, pretrained=True, num_classes=0)
-    except Exception as error:  # the hub's client raises its own, its transport's and timm's errors
-        if random_will_do:
-            return f"backbone {name}: random weights, since timm's hub gave none; enough for drawn pictures"
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:120]
-        raise UsageError(
-            f"backbone {name}: timm's hub gave no weights ({reason}), and random ones find nothing alike; "
-            "give a local file as --backbone-weights"
-        ) from error
-    model.load_state_dict(pretrained.state_dict())
-    return f"backbone {name}: pretrained weights from timm's hub"
-
-
-def _load_file(model: Any, source: Path) -> None:
-    classifier = model.pretrained_cfg["classifier"]
-    heads = tuple(f"{head}." for head in ([classifier] if isinstance(classifier, str) else classifier))
-    tensors = {key: value for key, value in read_tensors(source).items() if not key.startswith(heads)}
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        reason = str(error).replace("\n", " ")[:200]
-        raise CheckpointError(f"{source}: not the weights of this backbone ({reason})") from error
+    reason = load_from_hub(model, name)
+    if not reason:
+        return f"backbone {name}: pretrained weights from timm's hub"
+    if random_will_do:
+        return f"backbone {name}: random weights, since timm's hub gave none; enough for drawn pictures"
+    raise UsageError(
+        f"backbone {name}: timm's hub gave no weights ({reason}), and random ones find nothing alike; "
+        "give a local file as --backbone-weights"
+    )

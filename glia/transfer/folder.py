@@ -9,6 +9,7 @@ have 6 MB and a list of all 6.25 million labels would have 600 MB.
 import csv
 import fcntl
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from io import FileIO
@@ -46,6 +47,21 @@ class Row:
     similarities: tuple[float, ...] = ()
     error: str = ""
 
+    def resembles(self, threshold: float) -> bool:
+        """Whether the picture is at least that similar to its nearest reference."""
+        return not self.error and self.similarities[0] >= threshold
+
+
+def picture_path(folder: Path, path: str) -> Path:
+    """The file of a row's picture.
+
+    Args:
+        folder: of the transfer; may be a link.
+        path: the row's.
+    """
+    # Leaving a link by ".." leads out of the folder it points to, which is where rows count from.
+    return Path(os.path.normpath(folder.resolve() / path))
+
 
 @dataclass(frozen=True)
 class Transfer:
@@ -69,7 +85,7 @@ class Transfer:
 
     def carries(self, row: Row) -> bool:
         """Whether the picture of a row is given labels."""
-        return not row.error and row.similarities[0] >= self.threshold
+        return row.resembles(self.threshold)
 
     def score(self, row: Row, distortion: str, level: int) -> float:
         """The label of a distorted picture: the mean over the references that it resembles."""
@@ -123,8 +139,13 @@ class Neighbours:
         self.close()
 
     def append(self, rows: Sequence[Row]) -> None:
-        """Write rows; raise `OutputError` when they cannot be."""
+        """Write rows; raise `OutputError` when they cannot be.
+
+        What was finished without a row that may give labels is finished no longer: its `transfer.json` goes.
+        """
         try:
+            if not all(row.error for row in rows):
+                (self.path.parent / TRANSFER_FILE).unlink(missing_ok=True)
             self._write(b"".join(json.dumps(asdict(row)).encode() + b"\n" for row in rows))
         except OSError as error:
             raise OutputError(
@@ -164,7 +185,9 @@ def read_rows(folder: Path) -> list[Row]:
                 lists = {key: tuple(fields[key]) for key in ("references", "similarities")}
                 rows[fields["path"]] = Row(**{**fields, **lists})
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DatasetError(f"{path}: missing or damaged; make the transfer anew") from error
+        raise DatasetError(
+            f"{path}: missing or damaged; go on with --resume, which mends a torn last row, or make the transfer anew"
+        ) from error
     return list(rows.values())
 
 

@@ -9,7 +9,7 @@ from PIL import Image as PillowImage
 from glia.data.samples import Picture
 from glia.data.synthetic import KADID_DISTORTIONS, LEVELS, distort
 from glia_runtime.decode import decode_picture
-from glia_runtime.errors import OutputError
+from glia_runtime.errors import ImageError, OutputError
 from glia_runtime.views import pixels
 
 DISTORTIONS = tuple(KADID_DISTORTIONS)
@@ -41,22 +41,32 @@ def render(image: Picture, place: int, distortion: str, level: int) -> Picture:
     return distort(image, distortion, level, np.random.default_rng((place, DISTORTIONS.index(distortion))))
 
 
+def rendered_folder(folder: Path, place: int) -> Path:
+    """Where the versions of picture number `place` lie in the folder of rendered ones."""
+    return folder / f"{place:06d}"
+
+
 def rendered_path(folder: Path, place: int, distortion: str, level: int) -> Path:
     """Where the version of picture number `place` lies in the folder of rendered ones."""
-    return folder / f"{place:06d}" / f"{distortion}-{level}.png"
+    return rendered_folder(folder, place) / f"{distortion}-{level}.png"
 
 
-def render_to_files(folder: Path, place: int, path: Path, side: int) -> None:
+def render_to_files(folder: Path, place: int, path: Path, side: int) -> str:
     """Write all versions of a picture, or none; a picture whose versions are there is left alone.
 
+    Returns:
+        "", or in one line why the picture can no longer be read.
+
     Raises:
-        ImageError: the picture can no longer be read.
         OutputError: a file cannot be written.
     """
-    target = folder / f"{place:06d}"
+    target = rendered_folder(folder, place)
     if target.exists():
-        return
-    image = read_bounded(path, side)
+        return ""
+    try:
+        image = read_bounded(path, side)
+    except ImageError as error:  # gone or damaged since it was compared: no reason to stop the others
+        return str(error)
     temporary = target.with_name(f".{target.name}")
     try:
         shutil.rmtree(temporary, ignore_errors=True)  # what a kill left
@@ -66,6 +76,7 @@ def render_to_files(folder: Path, place: int, path: Path, side: int) -> None:
                 version = PillowImage.fromarray(render(image, place, distortion, level))
                 version.save(temporary / f"{distortion}-{level}.png", compress_level=1)
         temporary.rename(target)
+        return ""
     except OSError as error:
         raise OutputError(
             f"{target}: cannot be written ({error.strerror}); free some space, then go on with --resume"

@@ -9,7 +9,7 @@ from string import Template
 
 import numpy as np
 
-from glia.transfer.folder import Row, Transfer
+from glia.transfer.folder import Row, Transfer, picture_path
 from glia.transfer.labelled import Labelled
 from glia.transfer.rendering import PER_PICTURE, read_bounded
 from glia_runtime.atomic import atomic_write
@@ -112,13 +112,14 @@ def _shown(shown: int, read: int) -> str:
 
 def _pair(row: Row, transfer: Transfer, folder: Path, pictures: dict[str, str]) -> str:
     name = row.references[0]
+    path = picture_path(folder, row.path)
     try:
-        data = _data(thumbnail(read_bounded(folder / row.path, transfer.side)))
+        data = _data(thumbnail(read_bounded(path, transfer.side)))
     except ImageError:  # gone since it was compared: its frame stays empty
         data = "data:,"
     out = "" if transfer.carries(row) else ' class="out"'
     return (
-        f'<li{out}><a href="{link(str(folder / row.path), folder)}" title="{as_text(row.path)}"><span class="pair">'
+        f'<li{out}><a href="{link(str(path), folder.resolve())}" title="{as_text(row.path)}"><span class="pair">'
         f'<span class="frame"><img alt="{as_text(Path(row.path).name)}" src="{data}"></span>'
         f'<span class="frame"><img alt="{as_text(name)}" src="{pictures[name]}"></span></span>'
         f'<span class="line"><b>{row.similarities[0]:.3f}</b><span>{as_text(name)}</span></span>'

@@ -1,6 +1,8 @@
 """One transfer from its options: what `glia-transfer-labels` does."""
 
+import math
 import os
+import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,22 +14,25 @@ from typing import TypeVar
 import torch
 from rich.console import Console
 from rich.progress import track
+from torch import Tensor
 
 from glia.data.samples import Picture
 from glia.evaluation.processes import in_processes
 from glia.transfer.backbone import Backbone, nearest
 from glia.transfer.folder import (
+    LABELS_FILE,
     RENDERED_FOLDER,
     REPORT_FILE,
     Neighbours,
     Row,
     Transfer,
+    picture_path,
     read_rows,
     write_labels,
     write_transfer,
 )
 from glia.transfer.labelled import SYNTHETIC, Drawn, Kadid, Labelled
-from glia.transfer.rendering import PER_PICTURE, read_bounded, render_to_files
+from glia.transfer.rendering import PER_PICTURE, read_bounded, render_to_files, rendered_folder
 from glia.transfer.report import write_report
 from glia_runtime.errors import ImageError, UsageError
 from glia_runtime.listing import find_pictures
@@ -80,7 +85,8 @@ def transfer_labels(
     Args:
         config: what to do.
         out: the folder to make, as `glia.transfer.folder` describes it, with a page to look through.
-        resume: go on with the transfer in `out`; pictures that failed are tried again.
+        resume: go on with the transfer in `out`; pictures that failed are tried again, those that are no longer among
+            `config.pictures` left out.
         complain: called with one line for each picture that cannot be read.
         console: for progress and remarks.
 
@@ -94,32 +100,36 @@ def transfer_labels(
         raise UsageError(f"{config.pictures}: no such folder; name one that holds pictures")
     if out.resolve().is_relative_to(config.pictures.resolve()):
         raise UsageError(f"{out}: lies among the pictures themselves; choose another --out")
-    names = [os.path.relpath(path, out) for path in find_pictures([str(config.pictures)], True, complain)]
+    if config.scale and not 0 < config.scale[1] - config.scale[0] < math.inf:
+        raise UsageError("--scale {:g} {:g}: not a scale; give its lower end, then its higher".format(*config.scale))
+    # Of folders that may be links; a link among the pictures stays what it is called.
+    found = find_pictures([str(config.pictures.resolve())], True, complain)
+    names = [os.path.relpath(path, out.resolve()) for path in found]
     if not names:
         raise UsageError(f"{config.pictures}: holds no pictures; name another folder")
-    backbone = Backbone(config.backbone, config.weights, random_will_do=config.labelled == SYNTHETIC)
+    drawn, weights = config.labelled == SYNTHETIC, config.weights and config.weights.resolve()
+    backbone = Backbone(config.backbone, weights, random_will_do=drawn)
     labelled = _open_labelled(config)
     console.print(backbone.remark, highlight=False, soft_wrap=True)
     recipe = {
-        "labelled": [config.labelled, len(labelled.references)],
+        "labelled": [SYNTHETIC if drawn else str(Path(config.labelled).resolve()), len(labelled.references)],
         "backbone": backbone.remark,
         "side": config.side,
         "top": config.top,
     }
     with Neighbours(out, recipe, resume=resume) as neighbours:
-        done = {row.path for row in read_rows(out) if not row.error}
-        left = [name for name in names if name not in done]
+        left = _left(names, neighbours)
         if left:
             _find_neighbours(config, left, labelled, backbone, neighbours, complain, console)
+        if config.render:
+            _render(config, neighbours, complain, console)
         rows = read_rows(out)
         transfer = _carry(config, rows, labelled, backbone.remark, console)
         carried = [(place, row) for place, row in enumerate(rows) if transfer.carries(row)]
         if config.render:
-            tasks = ((out / RENDERED_FOLDER, place, out / row.path, config.side) for place, row in carried)
-            with closing(in_processes(render_to_files, tasks, config.processes)) as rendered:
-                for _ in _progress(rendered, "rendering", len(carried), console):
-                    pass
             write_labels(out, transfer, carried)
+        else:
+            (out / LABELS_FILE).unlink(missing_ok=True)  # of a finish with files; these labels may be others
         write_report(out / REPORT_FILE, rows, transfer, labelled)
         write_transfer(out, transfer)
     console.print(
@@ -140,6 +150,32 @@ def _open_labelled(config: TransferConfig) -> Labelled:
     return labelled
 
 
+def _left(names: Sequence[str], neighbours: Neighbours) -> list[str]:
+    """The pictures to compare; rows of pictures that are not among `names` become failures."""
+    folder = neighbours.path.parent
+    rows = read_rows(folder)
+    named, done = set(names), {row.path for row in rows if not row.error}
+    gone = done - named
+    neighbours.append([Row(row.path, error=f"{row.path}: no longer there") for row in rows if row.path in gone])
+    for place, row in enumerate(rows):
+        if row.error and row.path in named:  # it may be another picture than the one that was rendered
+            shutil.rmtree(rendered_folder(folder / RENDERED_FOLDER, place), ignore_errors=True)
+    return [name for name in names if name not in done]
+
+
+def _render(config: TransferConfig, neighbours: Neighbours, complain: Callable[[str], None], console: Console) -> None:
+    """Write the distorted pictures; rows of those that can no longer be read become failures."""
+    folder = neighbours.path.parent
+    rows = [(place, row) for place, row in enumerate(read_rows(folder)) if row.resembles(config.threshold)]
+    tasks = ((folder / RENDERED_FOLDER, place, picture_path(folder, row.path), config.side) for place, row in rows)
+    with closing(in_processes(render_to_files, tasks, config.processes)) as rendered:
+        errors = _progress(rendered, "rendering", len(rows), console)
+        for (_, row), error in zip(rows, errors, strict=True):
+            if error:
+                complain(error)
+                neighbours.append([Row(row.path, error=error)])
+
+
 def _find_neighbours(
     config: TransferConfig,
     names: Sequence[str],
@@ -151,19 +187,34 @@ def _find_neighbours(
 ) -> None:
     """Write a row for each picture, a batch at a time; neither pictures nor features are kept."""
     known = _progress(labelled.references, "references", len(labelled.references), console)
-    references = torch.cat([backbone([labelled.picture(reference)]) for reference in known])
-    batches = _read_ahead(names, neighbours.path.parent, config)
+    references = torch.stack([_features(backbone, labelled.picture(reference)) for reference in known])
+    folder = neighbours.path.parent
+    batches = _read_ahead(names, folder, config)
     for batch in _progress(batches, "pictures", -(-len(names) // config.batch_size), console):
-        rows = {name: Row(name, error=str(picture)) for name, picture in batch if isinstance(picture, ImageError)}
-        for row in rows.values():
-            complain(row.error)
+        errors = {name: str(picture) for name, picture in batch if isinstance(picture, ImageError)}
         read = {name: picture for name, picture in batch if not isinstance(picture, ImageError)}
-        if read:
-            similarities, numbers = nearest(backbone(list(read.values())), references, config.top)
-            for name, cosines, places in zip(read, similarities.tolist(), numbers.tolist(), strict=True):
+        features: dict[str, Tensor] = {}
+        for name, found in zip(read, backbone(list(read.values())), strict=True):
+            if isinstance(found, ImageError):
+                errors[name] = f"{picture_path(folder, name)}: {found}"
+            else:
+                features[name] = found
+        for error in errors.values():
+            complain(error)
+        rows = {name: Row(name, error=error) for name, error in errors.items()}
+        if features:
+            similarities, numbers = nearest(torch.stack(list(features.values())), references, config.top)
+            for name, cosines, places in zip(features, similarities.tolist(), numbers.tolist(), strict=True):
                 nearby = tuple(labelled.references[place] for place in places)
                 rows[name] = Row(name, nearby, tuple(round(cosine, 6) for cosine in cosines))
         neighbours.append([rows[name] for name, _ in batch])
+
+
+def _features(backbone: Backbone, reference: Picture) -> Tensor:
+    (features,) = backbone([reference])
+    if isinstance(features, ImageError):
+        raise UsageError(f"a reference has {features}; choose another --backbone") from features
+    return features
 
 
 _Read = tuple[str, Picture | ImageError]
@@ -174,7 +225,7 @@ def _read_ahead(names: Sequence[str], folder: Path, config: TransferConfig) -> I
 
     def read(name: str) -> _Read:
         try:
-            return name, read_bounded(os.path.normpath(folder / name), config.side)
+            return name, read_bounded(picture_path(folder, name), config.side)
         except ImageError as error:
             return name, error
 
@@ -196,9 +247,7 @@ def _carry(config: TransferConfig, rows: Sequence[Row], labelled: Labelled, rema
             f"{config.pictures}: no picture is as similar as {config.threshold:g} to a reference, the most similar "
             f"{best:.3f}; go on with --resume and a lower --threshold"
         )
-    used = {
-        name for row in rows if not row.error and row.similarities[0] >= config.threshold for name in row.references
-    }
+    used = {name for row in rows if row.resembles(config.threshold) for name in row.references}
     order = [reference for reference in labelled.references if reference in used]
     labels = _progress(labelled.labels(order, config.processes), "labels", len(order), console)
     low, high = labelled.extremes

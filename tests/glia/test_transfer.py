@@ -7,8 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
+import torch
 from PIL import Image
 from rich.console import Console
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from glia.data import open_dataset
@@ -82,6 +85,10 @@ def config(kadid: Path, weights: Path, tmp_path: Path) -> TransferConfig:
         batch_size=2,
         processes=1,
     )
+
+
+class _Killed(BaseException):
+    pass
 
 
 def carry(config: TransferConfig, out: Path, resume: bool = False) -> list[str]:
@@ -241,6 +248,100 @@ def test_pictures_that_failed_are_tried_again_and_keep_their_place(config: Trans
     assert [row.references for row in read_rows(out)] == [("I05",), ("I60",), ("I09",), ("I40",)]
 
 
+@pytest.mark.parametrize("opened_as", ["link", "folder"])
+def test_the_folder_may_be_a_link(config: TransferConfig, tmp_path: Path, opened_as: str) -> None:
+    (tmp_path / "deep" / "disk").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "deep" / "disk")
+    carry(config, tmp_path / "link")
+    root = tmp_path / "link" if opened_as == "link" else tmp_path / "deep" / "disk"
+    original = open_dataset("saqt", root)[0].image
+    assert "data:," not in (root / "report.html").read_text(encoding="utf-8")
+    carry(replace(config, render=True), tmp_path / "link", resume=True)
+    assert np.array_equal(open_dataset("saqt", root)[0].image, original)
+
+
+def test_a_finish_that_was_killed_does_not_pass_for_the_one_before(
+    config: TransferConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    carry(replace(config, render=True), out)
+    Image.fromarray(blob(60)).save(config.pictures / "e.png")
+
+    def killed(*_: object) -> str:
+        raise _Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("glia.transfer.transfer.render_to_files", killed)
+        with pytest.raises(_Killed):
+            carry(replace(config, render=True), out, resume=True)
+    with pytest.raises(DatasetError, match="--resume goes on"):
+        open_dataset("saqt", out)
+    carry(replace(config, render=True), out, resume=True)
+    dataset = open_dataset("saqt", out)
+    assert dataset[len(dataset) - 1].image.shape == (64, 80, 3)
+
+
+def test_pictures_that_went_are_left_out_until_they_are_back(
+    config: TransferConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, gone = tmp_path / "out", config.pictures / "a.png"
+
+    def references() -> list[str]:
+        dataset = open_dataset("saqt", out)
+        return [dataset[index].reference for index in range(0, len(dataset), 125)]
+
+    carry(config, out)
+    whole = references()
+    found = [str(path) for path in sorted(config.pictures.rglob("*.png"))]
+    kept = gone.read_bytes()
+    gone.unlink()
+    with monkeypatch.context() as patch:  # it goes after the folder was looked through
+        patch.setattr("glia.transfer.transfer.find_pictures", lambda *_: found)
+        complaints = carry(replace(config, render=True), out, resume=True)
+    assert any("a.png" in complaint for complaint in complaints)
+    assert references() == whole[1:]
+    gone.write_bytes(kept)
+    carry(replace(config, render=True), out, resume=True)
+    assert references() == whole
+    # Back with other content, it is rendered anew.
+    gone.unlink()
+    carry(replace(config, render=True), out, resume=True)
+    assert references() == whole[1:]
+    Image.fromarray(blob(60)).save(gone)
+    carry(replace(config, render=True), out, resume=True)
+    rendered = open_dataset("saqt", out)[4].image
+    carry(config, out, resume=True)
+    assert np.array_equal(rendered, open_dataset("saqt", out)[4].image)
+
+
+def test_another_folder_of_pictures_takes_the_place_of_the_first(config: TransferConfig, tmp_path: Path) -> None:
+    carry(config, tmp_path / "out")
+    other = tmp_path / "other"
+    other.mkdir()
+    Image.fromarray(blob(60)).save(other / "z.png")
+    carry(replace(config, pictures=other), tmp_path / "out", resume=True)
+    dataset = open_dataset("saqt", tmp_path / "out")
+    assert {dataset[index].reference for index in range(len(dataset))} == {"../other/z.png"}
+
+
+def test_a_list_of_files_goes_with_the_labels_that_it_names(config: TransferConfig, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    carry(replace(config, render=True), out)
+    carry(replace(config, scale=(0.0, 9.0)), out, resume=True)
+    assert not (out / "labels.csv").exists()
+
+
+def test_another_spelling_of_a_folder_is_the_same_folder(
+    config: TransferConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    carry(config, tmp_path / "out")
+    monkeypatch.chdir(Path(config.labelled).parent)
+    labelled = f"./{Path(config.labelled).name}/"
+    weights = Path(os.path.relpath(config.weights or "", Path.cwd()))
+    carry(replace(config, labelled=labelled, weights=weights, threshold=0.0), tmp_path / "out", resume=True)
+    assert len(read_rows(tmp_path / "out")) == 4
+
+
 def test_another_run_and_other_options_are_refused(config: TransferConfig, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(UsageError, match="no transfer to resume"):
@@ -286,6 +387,10 @@ def test_mistakes_name_what_is_wrong(config: TransferConfig, kadid: Path, tmp_pa
         ({"pictures": tmp_path}, "out", "lies among the pictures"),
         ({"labelled": str(tmp_path / "gone")}, "out", "gone"),
         ({"top": 82}, "out", "81 references"),
+        ({"scale": (9.0, 0.0)}, "out", "--scale 9 0"),
+        ({"scale": (0.0, 0.0)}, "out", "--scale 0 0"),
+        ({"scale": (float("nan"), 9.0)}, "out", "--scale nan 9"),
+        ({"scale": (0.0, float("inf"))}, "out", "--scale 0 inf"),
         ({"weights": tmp_path / "gone.pt"}, "out", "gone.pt"),
         ({"backbone": "no_such_net"}, "out", "no_such_net"),
         ({"weights": None}, "out", "--backbone-weights"),
@@ -295,6 +400,17 @@ def test_mistakes_name_what_is_wrong(config: TransferConfig, kadid: Path, tmp_pa
 
 
 # The page and the command
+
+
+def test_a_picture_too_small_for_the_backbone_is_named_and_left_out(config: TransferConfig, tmp_path: Path) -> None:
+    Image.fromarray(blob(7, 16, 15)).save(config.pictures / "icon.png")
+    weights = tmp_path / "weights.safetensors"
+    torch.manual_seed(1)
+    save_file(timm.create_model("test_convnext").state_dict(), weights)
+    complaints = carry(replace(config, backbone="test_convnext", weights=weights), tmp_path / "out")
+    assert len(complaints) == 2
+    assert complaints[1].startswith(f"{config.pictures / 'icon.png'}: 15x16 pixels")
+    assert len(open_dataset("saqt", tmp_path / "out")) == 3 * 125
 
 
 def test_the_page_shows_every_pair_and_what_could_not_be_read(config: TransferConfig, tmp_path: Path) -> None:
@@ -321,13 +437,14 @@ def test_a_browser_shows_the_page_without_a_complaint(config: TransferConfig, tm
 
 
 def test_the_command_carries_labels_and_says_how_many(config: TransferConfig, tmp_path: Path) -> None:
-    command = ["--labelled", config.labelled, "--pictures", str(config.pictures), "--out", str(tmp_path / "out")]
+    out = tmp_path / "out[/b]"  # what rich would take for the end of bold type
+    command = ["--labelled", config.labelled, "--pictures", str(config.pictures), "--out", str(out)]
     command += ["--backbone", BACKBONE, "--backbone-weights", str(config.weights), "--scale", "0", "9"]
     done = CliRunner().invoke(app, command)
     assert done.exit_code == 0, done.output
     assert "3 of 4 pictures resemble 3 of 81 references: 375 labels" in done.stderr
-    assert open_dataset("saqt", tmp_path / "out").scale.maximum == 9
+    assert open_dataset("saqt", out).scale.maximum == 9
     again = CliRunner().invoke(app, command)
     assert again.exit_code == 2
-    assert again.stderr.splitlines()[-1].startswith(f"glia-transfer-labels: {tmp_path / 'out'}: holds a transfer")
+    assert again.stderr.splitlines()[-1].startswith(f"glia-transfer-labels: {out}: holds a transfer")
     assert "Traceback" not in again.stderr

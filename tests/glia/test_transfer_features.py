@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from glia.data.synthetic import KADID_DISTORTIONS, LEVELS, distort, draw_picture, quality
 from glia.transfer.backbone import Backbone, nearest
 from glia.transfer.labelled import Drawn, label_series
-from glia_runtime.errors import CheckpointError, UsageError
+from glia_runtime.errors import CheckpointError, ImageError, UsageError
 from tests.glia.transfers import BACKBONE, blob, save_weights
 
 
@@ -49,6 +49,7 @@ def test_features_are_timms_of_any_size_and_batch(weights: Path) -> None:
     for picture, row in zip(pictures, together, strict=True):
         with torch.no_grad():
             expected = model(((torch.from_numpy(picture.copy()).permute(2, 0, 1) / 255 - mean) / std)[None])[0]
+        assert isinstance(row, torch.Tensor)
         # the order of float32 sums differs with batch and memory layout
         assert torch.allclose(row, expected / expected.norm(), atol=1e-5)
 
@@ -60,7 +61,15 @@ def test_random_features_are_the_same_every_time_and_nobody_elses_matter() -> No
     assert torch.equal(torch.random.get_rng_state(), before)
     assert "random weights" in first.remark
     torch.manual_seed(6)
-    assert torch.equal(first([blob(1)]), Backbone("test_vit", None, random_will_do=True)([blob(1)]))
+    (one,), (other,) = first([blob(1)]), Backbone("test_vit", None, random_will_do=True)([blob(1)])
+    assert isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor) and torch.equal(one, other)
+
+
+def test_a_picture_too_small_for_the_backbone_does_not_stop_the_others() -> None:
+    backbone = Backbone("test_convnext", None, random_will_do=True)
+    first, icon, last = backbone([blob(1), blob(2, 16, 15), blob(3)])
+    assert isinstance(icon, ImageError) and "15x16 pixels" in str(icon) and "\n" not in str(icon)
+    assert isinstance(first, torch.Tensor) and isinstance(last, torch.Tensor)
 
 
 def test_weights_and_backbones_that_will_not_do_are_refused(weights: Path) -> None:

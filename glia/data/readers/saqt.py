@@ -1,6 +1,5 @@
 """Pictures whose labels were carried over from rated ones that they resemble: a folder of `glia-transfer-labels`."""
 
-import os
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import overload
 
 from glia.data.samples import Picture, Sample
 from glia.data.synthetic import LEVELS
-from glia.transfer.folder import RENDERED_FOLDER, read_rows, read_transfer
+from glia.transfer.folder import RENDERED_FOLDER, picture_path, read_rows, read_transfer
 from glia.transfer.rendering import DISTORTIONS, PER_PICTURE, read_bounded, render, rendered_path
 from glia_runtime.errors import DatasetError
 from glia_runtime.manifest import ScoreScale
@@ -69,7 +68,7 @@ class TransferredDataset:
         )
 
     def _render(self, place: int, distortion: str, level: int, path: str) -> Picture:
-        original = self._read(os.path.normpath(self._root / path), self._transfer.side)
+        original = self._read(picture_path(self._root, path), self._transfer.side)
         return render(original, place, distortion, level)
 
 
