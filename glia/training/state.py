@@ -75,7 +75,7 @@ class State:
             if content["scaler"]:
                 self.scaler.load_state_dict(content["scaler"])
             self.step, self.last, self.best = int(content["step"]), dict(content["last"]), dict(content["best"])
-            self.seconds = float(content["seconds"])
+            self.seconds = float(content.get("seconds", 0.0))  # earlier states go on without
         except Exception as error:  # whatever a broken file or another model's state makes torch raise
             reason = str(error).replace("\n", " ")[:160]
             raise CheckpointError(
