@@ -104,7 +104,7 @@ def export_checkpoint(
     if device != "cpu" and target != "pt2":
         raise UsageError(f"--to {target} compiles for no device: leave out --device")
     checkpoint = Path(checkpoint)
-    output = Path(output) if output is not None else Path(checkpoint.stem + info.suffix)
+    output = Path(output or checkpoint.stem + info.suffix)
     with write_pair(output) as temporary:
         if output.exists() and checkpoint.exists() and output.samefile(checkpoint):
             raise UsageError(f"{output}: is the checkpoint itself; name another file with -o")
@@ -115,9 +115,9 @@ def export_checkpoint(
         model = load_checkpoint(checkpoint)
         if maps and model.map_view is None:
             raise UsageError(f"{checkpoint}: this {model.architecture} cannot say where it looked; leave out --maps")
-        profile = profile_of(options, input, model.view_spec) if info.is_engine else None
-        limits = _limits(input, profile)
         spec = model.view_spec
+        profile = profile_of(options, input, spec) if info.is_engine else None
+        limits = _limits(input, profile)
         pictures = pictures_in(Path(images), spec, limits, say) if images is not None else built_in_pictures(spec)
         say(f"scoring {pictures.about} with the PyTorch model")
         reference = reference_scores(model, pictures.views)
@@ -183,9 +183,8 @@ def cannot_run_here(output: Path, manifest: Manifest) -> str | None:
 
 
 def _limits(kind: InputKind, profile: Profile | None) -> Limits:
-    if profile is not None:
-        return profile.limits
-    return Limits(max_height=LONGEST_SIDE, max_width=LONGEST_SIDE) if kind == "image" else Limits()
+    own = Limits(max_height=LONGEST_SIDE, max_width=LONGEST_SIDE) if kind == "image" else Limits()
+    return profile.limits if profile else own
 
 
 @contextmanager
