@@ -1,7 +1,6 @@
 """Labels carried from rated references to new pictures: the right ones, in the right units, whatever interrupts."""
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,82 +19,17 @@ from glia.models import load_checkpoint
 from glia.training.fit import FitConfig
 from glia.training.run import RunConfig, train
 from glia.transfer.cli import app
-from glia.transfer.folder import NEIGHBOURS_FILE, TRANSFER_FILE, Neighbours, read_rows
+from glia.transfer.folder import TRANSFER_FILE, read_rows
 from glia.transfer.rendering import read_bounded
-from glia.transfer.transfer import TransferConfig, transfer_labels
-from glia_runtime.errors import DatasetError, GliaError, OutputError, UsageError
-from tests.glia.transfers import BACKBONE, blob, save_weights
+from glia.transfer.transfer import TransferConfig
+from glia_runtime.errors import UsageError
+from tests.glia.transfers import BACKBONE, blob, carry, score
 from tests.glia_runtime.chromium import CHROMIUM, Page
-
-REFERENCES = [f"I{number:02d}" for number in range(1, 82)]
-
-
-def score(reference: int, kind: int, level: int) -> float:
-    """A made-up rating, different for every reference, type and level: 1.3 to 4.9."""
-    return round(5 - 0.5 * level - 0.02 * kind - 0.008 * reference, 4)
-
-
-@pytest.fixture(scope="module")
-def kadid(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """KADID-10k in its own layout; all distorted pictures are one file, since nobody looks at them here."""
-    root = tmp_path_factory.mktemp("kadid10k")
-    (root / "images").mkdir()
-    Image.fromarray(blob(0)).save(root / "distorted.png")
-    rows = ["dist_img,ref_img,dmos,var"]
-    for number, name in enumerate(REFERENCES, start=1):
-        Image.fromarray(blob(number)).save(root / "images" / f"{name}.png")
-        for kind in range(1, 26):
-            for level in LEVELS:
-                file = f"{name}_{kind:02d}_{level:02d}.png"
-                os.link(root / "distorted.png", root / "images" / file)
-                rows.append(f"{file},{name}.png,{score(number, kind, level)},0.5")
-    (root / "dmos.csv").write_text("\n".join(rows) + "\n")
-    return root
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_weights(tmp_path_factory.mktemp("weights") / "backbone.safetensors")
 
 
 @pytest.fixture(autouse=True)
 def _no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-
-
-@pytest.fixture
-def config(kadid: Path, weights: Path, tmp_path: Path) -> TransferConfig:
-    """Four new pictures: references 5, 9 and 40 slightly brighter, and a broken file."""
-    pictures = tmp_path / "pictures"
-    (pictures / "deeper").mkdir(parents=True)
-    for name, reference in (("a.png", 5), ("c.png", 9), ("deeper/d.png", 40)):
-        Image.fromarray((blob(reference) * 0.98).astype(np.uint8)).save(pictures / name)
-    (pictures / "b.png").write_bytes(b"no picture")
-    return TransferConfig(
-        labelled=str(kadid),
-        drawn=1,
-        pictures=pictures,
-        backbone=BACKBONE,
-        weights=weights,
-        side=512,
-        top=1,
-        threshold=-1.0,
-        scale=None,
-        render=False,
-        batch_size=2,
-        processes=1,
-    )
-
-
-class _Killed(BaseException):
-    pass
-
-
-def carry(config: TransferConfig, out: Path, resume: bool = False) -> list[str]:
-    """Run a transfer and return what it complained of."""
-    complaints: list[str] = []
-    transfer_labels(config, out, resume, complaints.append, Console(quiet=True))
-    return complaints
 
 
 # The result
@@ -218,185 +152,6 @@ def test_a_model_trains_on_the_result(config: TransferConfig, tmp_path: Path) ->
     # The run's record names each picture once, not each of its 125 versions.
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["split"]["train"] == ["../pictures/a.png", "../pictures/c.png", "../pictures/deeper/d.png"]
-
-
-# Stops and mistakes
-
-
-def test_a_torn_transfer_goes_on_to_the_same_result(config: TransferConfig, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    carry(config, out)
-    expected = read_rows(out)
-    whole = {name: (out / name).read_bytes() for name in (NEIGHBOURS_FILE, TRANSFER_FILE)}
-    size = len(whole[NEIGHBOURS_FILE])
-    lines = whole[NEIGHBOURS_FILE].splitlines(keepends=True)
-    for kept in (5, len(lines[0]) + 7, size - 1):
-        (out / NEIGHBOURS_FILE).write_bytes(whole[NEIGHBOURS_FILE][:kept])
-        (out / TRANSFER_FILE).unlink()
-        with pytest.raises(DatasetError, match="--resume goes on"):
-            open_dataset("saqt", out)
-        carry(config, out, resume=True)
-        assert (out / TRANSFER_FILE).read_bytes() == whole[TRANSFER_FILE]
-        assert read_rows(out) == expected
-
-
-def test_pictures_that_failed_are_tried_again_and_keep_their_place(config: TransferConfig, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    carry(config, out)
-    Image.fromarray(blob(60)).save(config.pictures / "b.png")
-    assert carry(config, out, resume=True) == []
-    assert [row.references for row in read_rows(out)] == [("I05",), ("I60",), ("I09",), ("I40",)]
-
-
-@pytest.mark.parametrize("opened_as", ["link", "folder"])
-def test_the_folder_may_be_a_link(config: TransferConfig, tmp_path: Path, opened_as: str) -> None:
-    (tmp_path / "deep" / "disk").mkdir(parents=True)
-    (tmp_path / "link").symlink_to(tmp_path / "deep" / "disk")
-    carry(config, tmp_path / "link")
-    root = tmp_path / "link" if opened_as == "link" else tmp_path / "deep" / "disk"
-    original = open_dataset("saqt", root)[0].image
-    assert "data:," not in (root / "report.html").read_text(encoding="utf-8")
-    carry(replace(config, render=True), tmp_path / "link", resume=True)
-    assert np.array_equal(open_dataset("saqt", root)[0].image, original)
-
-
-def test_a_finish_that_was_killed_does_not_pass_for_the_one_before(
-    config: TransferConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out = tmp_path / "out"
-    carry(replace(config, render=True), out)
-    Image.fromarray(blob(60)).save(config.pictures / "e.png")
-
-    def killed(*_: object) -> str:
-        raise _Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr("glia.transfer.transfer.render_to_files", killed)
-        with pytest.raises(_Killed):
-            carry(replace(config, render=True), out, resume=True)
-    with pytest.raises(DatasetError, match="--resume goes on"):
-        open_dataset("saqt", out)
-    carry(replace(config, render=True), out, resume=True)
-    dataset = open_dataset("saqt", out)
-    assert dataset[len(dataset) - 1].image.shape == (64, 80, 3)
-
-
-def test_pictures_that_went_are_left_out_until_they_are_back(
-    config: TransferConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    out, gone = tmp_path / "out", config.pictures / "a.png"
-
-    def references() -> list[str]:
-        dataset = open_dataset("saqt", out)
-        return [dataset[index].reference for index in range(0, len(dataset), 125)]
-
-    carry(config, out)
-    whole = references()
-    found = [str(path) for path in sorted(config.pictures.rglob("*.png"))]
-    kept = gone.read_bytes()
-    gone.unlink()
-    with monkeypatch.context() as patch:  # it goes after the folder was looked through
-        patch.setattr("glia.transfer.transfer.find_pictures", lambda *_: found)
-        complaints = carry(replace(config, render=True), out, resume=True)
-    assert any("a.png" in complaint for complaint in complaints)
-    assert references() == whole[1:]
-    gone.write_bytes(kept)
-    carry(replace(config, render=True), out, resume=True)
-    assert references() == whole
-    # Back with other content, it is rendered anew.
-    gone.unlink()
-    carry(replace(config, render=True), out, resume=True)
-    assert references() == whole[1:]
-    Image.fromarray(blob(60)).save(gone)
-    carry(replace(config, render=True), out, resume=True)
-    rendered = open_dataset("saqt", out)[4].image
-    carry(config, out, resume=True)
-    assert np.array_equal(rendered, open_dataset("saqt", out)[4].image)
-
-
-def test_another_folder_of_pictures_takes_the_place_of_the_first(config: TransferConfig, tmp_path: Path) -> None:
-    carry(config, tmp_path / "out")
-    other = tmp_path / "other"
-    other.mkdir()
-    Image.fromarray(blob(60)).save(other / "z.png")
-    carry(replace(config, pictures=other), tmp_path / "out", resume=True)
-    dataset = open_dataset("saqt", tmp_path / "out")
-    assert {dataset[index].reference for index in range(len(dataset))} == {"../other/z.png"}
-
-
-def test_a_list_of_files_goes_with_the_labels_that_it_names(config: TransferConfig, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    carry(replace(config, render=True), out)
-    carry(replace(config, scale=(0.0, 9.0)), out, resume=True)
-    assert not (out / "labels.csv").exists()
-
-
-def test_another_spelling_of_a_folder_is_the_same_folder(
-    config: TransferConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    carry(config, tmp_path / "out")
-    monkeypatch.chdir(Path(config.labelled).parent)
-    labelled = f"./{Path(config.labelled).name}/"
-    weights = Path(os.path.relpath(config.weights or "", Path.cwd()))
-    carry(replace(config, labelled=labelled, weights=weights, threshold=0.0), tmp_path / "out", resume=True)
-    assert len(read_rows(tmp_path / "out")) == 4
-
-
-def test_another_run_and_other_options_are_refused(config: TransferConfig, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    with pytest.raises(UsageError, match="no transfer to resume"):
-        carry(config, out, resume=True)
-    carry(config, out)
-    with pytest.raises(OutputError, match="holds a transfer already"):
-        carry(config, out)
-    with pytest.raises(UsageError, match="another side, top; resume with the same options"):
-        carry(replace(config, side=100, top=2), out, resume=True)
-    head = json.loads((out / NEIGHBOURS_FILE).read_text().splitlines()[0])
-    head.pop("glia_transfer")
-    with (
-        Neighbours(out, head, resume=True),
-        pytest.raises(OutputError, match="another run is writing it"),
-    ):
-        carry(config, out, resume=True)
-
-
-def test_a_folder_that_changed_or_is_none_is_refused(config: TransferConfig, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    carry(config, out)
-    stored = json.loads((out / TRANSFER_FILE).read_text())
-    for content, says in (
-        ("{", "cannot be read"),
-        ("[]", "another version"),
-        (json.dumps({**stored, "glia_transfer": 99}), "another version"),
-        (json.dumps({**stored, "scale": {}}), "damaged"),
-        (json.dumps({**stored, "labels": {}}), "has changed"),
-    ):
-        (out / TRANSFER_FILE).write_text(content)
-        with pytest.raises(DatasetError, match=says):
-            open_dataset("saqt", out)
-
-
-def test_mistakes_name_what_is_wrong(config: TransferConfig, kadid: Path, tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "a.png").write_bytes(b"")
-    for changed, out, says in (
-        ({"pictures": tmp_path / "gone"}, "out", "gone: no such folder"),
-        ({"pictures": tmp_path / "empty"}, "out", "empty: holds no pictures"),
-        ({"pictures": tmp_path / "broken"}, "out", "none of 1 pictures could be read"),
-        ({"pictures": tmp_path}, "out", "lies among the pictures"),
-        ({"labelled": str(tmp_path / "gone")}, "out", "gone"),
-        ({"top": 82}, "out", "81 references"),
-        ({"scale": (9.0, 0.0)}, "out", "--scale 9 0"),
-        ({"scale": (0.0, 0.0)}, "out", "--scale 0 0"),
-        ({"scale": (float("nan"), 9.0)}, "out", "--scale nan 9"),
-        ({"scale": (0.0, float("inf"))}, "out", "--scale 0 inf"),
-        ({"weights": tmp_path / "gone.pt"}, "out", "gone.pt"),
-        ({"backbone": "no_such_net"}, "out", "no_such_net"),
-        ({"weights": None}, "out", "--backbone-weights"),
-    ):
-        with pytest.raises(GliaError, match=says):
-            carry(replace(config, **changed), tmp_path / out)
 
 
 # The page and the command
