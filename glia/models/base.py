@@ -28,7 +28,8 @@ class Head(nn.Linear):
 
     def forward(self, summary: Tensor) -> Tensor:
         summary = summary.to(self.weight.dtype)
-        if not torch.is_autocast_enabled(summary.device.type):  # exported graphs know nothing of autocast
+        # Exported graphs know nothing of autocast, and it nothing of meta tensors, which operations are counted on.
+        if summary.is_meta or not torch.is_autocast_enabled(summary.device.type):
             return super().forward(summary)
         with torch.autocast(summary.device.type, enabled=False):
             return super().forward(summary)
