@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from glia_runtime.command import Command, errors_on_one_line, print_version
+from glia_runtime.command import Command, Debug, Version, errors_on_one_line
 from glia_runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -191,11 +191,8 @@ def train(
     ] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write curves to --out/tensorboard, too.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out after a stop or a kill.")] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-    version: Annotated[
-        bool,
-        typer.Option("--version", callback=print_version, is_eager=True, help="Show the version and exit."),
-    ] = False,
+    debug: Debug = False,
+    version: Version = False,
 ) -> None:
     """Train a quality model on top of a frozen backbone.
 

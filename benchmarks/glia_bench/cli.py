@@ -9,7 +9,6 @@ from glia_bench.comparisons_cli import compare, parity, peers, training
 from glia_bench.options import (
     Backends,
     Csv,
-    Debug,
     Device,
     Html,
     Images,
@@ -21,7 +20,7 @@ from glia_bench.options import (
     recorded,
     say,
 )
-from glia_runtime.command import Command, Group, print_version
+from glia_runtime.command import Command, Debug, Group, Version
 
 app = typer.Typer(
     cls=Group,
@@ -46,9 +45,7 @@ class Scenario(str, Enum):
 
 @app.callback()
 def _main(
-    version: Annotated[
-        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Show the version and exit.")
-    ] = False,
+    version: Version = False,
 ) -> None:
     pass
 

@@ -8,7 +8,6 @@ import typer
 from glia_bench.options import (
     Backends,
     Csv,
-    Debug,
     Device,
     Html,
     Images,
@@ -20,6 +19,7 @@ from glia_bench.options import (
     recorded,
     say,
 )
+from glia_runtime.command import Debug
 from glia_runtime.errors import UsageError
 
 

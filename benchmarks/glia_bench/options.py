@@ -42,7 +42,6 @@ Quick = Annotated[bool, typer.Option("--quick", help="Under a minute, for CI: fe
 Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write the result with every sample, as JSON.")]
 Csv = Annotated[Path | None, typer.Option("--csv", help="Write one row for every sample.")]
 Html = Annotated[Path | None, typer.Option("--html", help="Write a page with tables and plots, self-contained.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from glia_runtime.command import Command, errors_on_one_line, print_version, say
+from glia_runtime.command import Command, Debug, Version, errors_on_one_line, say
 from glia_runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -111,11 +111,8 @@ def export(
     list_: Annotated[
         bool, typer.Option("--list", help="Show the targets, and why one cannot be made here; then exit.")
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-    version: Annotated[
-        bool,
-        typer.Option("--version", callback=print_version, is_eager=True, help="Show the version and exit."),
-    ] = False,
+    debug: Debug = False,
+    version: Version = False,
 ) -> None:
     """Export a checkpoint to a file that glia-infer and other programs can run.
 

@@ -9,9 +9,8 @@ import typer
 
 from glia.evaluation.gmad_cli import gmad
 from glia.evaluation.maps_cli import maps
-from glia.evaluation.options import Debug
 from glia.evaluation.tables_cli import add_tables
-from glia_runtime.command import Command, DefaultGroup, errors_on_one_line, print_version
+from glia_runtime.command import Command, Debug, DefaultGroup, Version, errors_on_one_line
 from glia_runtime.errors import UsageError
 
 _HELP = """Say what a model is worth: how its scores agree with people's, how they follow damage done on purpose, and
@@ -46,9 +45,7 @@ app = typer.Typer(
 
 @app.callback()
 def _main(
-    version: Annotated[
-        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Show the version and exit.")
-    ] = False,
+    version: Version = False,
 ) -> None:
     pass
 

@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from glia.evaluation.options import Debug
-from glia_runtime.command import errors_on_one_line
+from glia_runtime.command import Debug, errors_on_one_line
 
 
 def maps(

@@ -1,13 +1,12 @@
 """What the pages of ``glia-eval`` share: one file that loads nothing, in the style of ``glia-infer --report``."""
 
-import base64
 from pathlib import Path
 from string import Template
 
 from PIL import Image as PillowImage
 
 from glia_runtime.fragments import Image
-from glia_runtime.markup import as_text, asset, policy
+from glia_runtime.markup import as_text, asset, inline, policy
 from glia_runtime.thumbnails import thumbnail
 
 _FOLDER = Path(__file__).parent / "page"
@@ -32,5 +31,4 @@ def write_page(path: Path, kind: str, title: str, lead: str, main: str) -> None:
 
 def inline_image(picture: Image | PillowImage.Image, text: str) -> str:
     """An ``img`` that holds a small copy of a picture, with `text` for who cannot see it."""
-    data = base64.b64encode(thumbnail(picture, _SIDE)).decode("ascii")
-    return f'<img src="data:image/jpeg;base64,{data}" alt="{as_text(text)}">'
+    return f'<img src="{inline(thumbnail(picture, _SIDE))}" alt="{as_text(text)}">'

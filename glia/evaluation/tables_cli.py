@@ -7,9 +7,8 @@ from typing import Annotated
 import typer
 
 from glia.cli import Precision
-from glia.evaluation.options import Debug
 from glia.evaluation.paper import PAPER
-from glia_runtime.command import Command, errors_on_one_line
+from glia_runtime.command import Command, Debug, errors_on_one_line
 from glia_runtime.errors import UsageError
 
 _HELP = """The paper's Table {number}: {title}.

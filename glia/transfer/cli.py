@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from glia_runtime.command import Command, errors_on_one_line, print_version, say
+from glia_runtime.command import Command, Debug, Version, errors_on_one_line, say
 
 COMMAND = "glia-transfer-labels"
 
@@ -51,11 +51,8 @@ def transfer(
             help="Go on after a stop or a kill; or finish again with another --threshold, --scale or --render.",
         ),
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-    version: Annotated[
-        bool,
-        typer.Option("--version", callback=print_version, is_eager=True, help="Show the version and exit."),
-    ] = False,
+    debug: Debug = False,
+    version: Version = False,
 ) -> None:
     """Carry the labels of rated pictures over to new ones that look alike (SAQT, of GlintIQA).
 

@@ -1,6 +1,5 @@
 """The page of a transfer: pictures beside the references whose labels they were given, the least similar first."""
 
-import base64
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from glia.transfer.rendering import PER_PICTURE, read_bounded
 from glia_runtime.atomic import atomic_write
 from glia_runtime.errors import ImageError
 from glia_runtime.manifest import ScoreScale
-from glia_runtime.markup import as_text, asset, counted, histogram, link, policy, scale_line
+from glia_runtime.markup import as_text, asset, counted, histogram, inline, link, policy, scale_line
 from glia_runtime.thumbnails import thumbnail
 
 SHOWN = 400
@@ -45,7 +44,7 @@ def write_report(path: Path, rows: Sequence[Row], transfer: Transfer, labelled: 
     places = np.unique(np.linspace(0, len(read) - 1, min(SHOWN, len(read))).round().astype(int))
     style = asset("report.css") + (_PAGE / "transfer.css").read_text(encoding="utf-8")
     shown = [read[place] for place in places]
-    pictures = {name: _data(thumbnail(labelled.picture(name))) for name in _shown_references(shown, transfer)}
+    pictures = {name: inline(thumbnail(labelled.picture(name))) for name in _shown_references(shown, transfer)}
     page = Template((_PAGE / "transfer.html").read_text(encoding="utf-8")).substitute(
         policy=policy(style),
         style=style,
@@ -62,10 +61,6 @@ def write_report(path: Path, rows: Sequence[Row], transfer: Transfer, labelled: 
 
 def _shown_references(shown: Sequence[Row], transfer: Transfer) -> list[str]:
     return list(dict.fromkeys([row.references[0] for row in shown] + list(transfer.labels)))
-
-
-def _data(jpeg: bytes) -> str:
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
 
 
 def _summary(rows: Sequence[Row], similarities: Sequence[float], transfer: Transfer) -> str:
@@ -114,7 +109,7 @@ def _pair(row: Row, transfer: Transfer, folder: Path, pictures: dict[str, str]) 
     name = row.references[0]
     path = picture_path(folder, row.path)
     try:
-        data = _data(thumbnail(read_bounded(path, transfer.side)))
+        data = inline(thumbnail(read_bounded(path, transfer.side)))
     except ImageError:  # gone since it was compared: its frame stays empty
         data = "data:,"
     out = "" if transfer.carries(row) else ' class="out"'

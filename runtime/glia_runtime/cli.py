@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from glia_runtime.command import Command, errors_on_one_line, print_version, say
+from glia_runtime.command import Command, Debug, Version, errors_on_one_line, say
 from glia_runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -127,11 +127,8 @@ def infer(
     info: Annotated[
         Path | None, typer.Option(metavar="MODEL", help="Check an artifact's hash, show its manifest, and exit.")
     ] = None,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
-    version: Annotated[
-        bool,
-        typer.Option("--version", callback=print_version, is_eager=True, help="Show the version and exit."),
-    ] = False,
+    debug: Debug = False,
+    version: Version = False,
 ) -> None:
     """Score pictures with an exported model: one row each, on standard output.
 

@@ -67,6 +67,11 @@ def common_folder(paths: Sequence[str]) -> str:
     return f"{common}{os.sep}" if common.strip(os.sep) else ""
 
 
+def inline(jpeg: bytes) -> str:
+    """The address of a picture that stands inside the page."""
+    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
+
+
 def link(path: str, folder: Path) -> str:
     """A reference to the picture relative to the page's `folder`, so that page and pictures can move together."""
     absolute = os.path.abspath(path)  # noqa: PTH100 -- resolve() would follow links, which may lead elsewhere
