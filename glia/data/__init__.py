@@ -2,7 +2,7 @@
 
 from glia.data.registry import list_datasets, open_dataset
 from glia.data.samples import Dataset, ListedDataset, Sample, Subset
-from glia.data.splits import Split, make_splits, official_split
+from glia.data.splits import Split, make_split, make_splits, official_split
 
 __all__ = [
     "Dataset",
@@ -11,6 +11,7 @@ __all__ = [
     "Split",
     "Subset",
     "list_datasets",
+    "make_split",
     "make_splits",
     "official_split",
     "open_dataset",

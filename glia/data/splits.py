@@ -1,7 +1,7 @@
 """Training and test parts that never share a reference picture, and are the same on every machine."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -44,6 +44,15 @@ def make_splits(dataset: _Samples, count: int = 10, seed: int = 0, train_share: 
     Raises:
         UsageError: fewer than two references, or a share that is not between 0 and 1.
     """
+    return _splits(dataset, range(count), seed, train_share)
+
+
+def make_split(dataset: _Samples, number: int, seed: int = 0, train_share: float = 0.8) -> Split:
+    """Element `number` of what `make_splits` returns, alone; the arguments and errors are its."""
+    return _splits(dataset, [number], seed, train_share)[0]
+
+
+def _splits(dataset: _Samples, numbers: Iterable[int], seed: int, train_share: float) -> list[Split]:
     if not 0 < train_share < 1:
         raise UsageError(f"a training share of {train_share} leaves one side empty; choose one between 0 and 1")
     references = [dataset[index].reference for index in range(len(dataset))]
@@ -51,7 +60,7 @@ def make_splits(dataset: _Samples, count: int = 10, seed: int = 0, train_share: 
     if len(names) < 2:
         raise UsageError(f"{len(names)} reference picture(s) cannot be split in two; at least two are needed")
     wanted = min(max(1, round(train_share * len(names))), len(names) - 1)
-    return [_split(references, frozenset(_order(names, seed, number)[:wanted])) for number in range(count)]
+    return [_split(references, frozenset(_order(names, seed, number)[:wanted])) for number in numbers]
 
 
 def _order(names: Sequence[str], seed: int, number: int) -> list[str]:

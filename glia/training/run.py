@@ -11,7 +11,7 @@ import torch
 from rich.console import Console
 from rich.progress import track
 
-from glia.data import Dataset, ListedDataset, Sample, Split, Subset, make_splits, official_split, open_dataset
+from glia.data import Dataset, ListedDataset, Sample, Split, Subset, make_split, official_split, open_dataset
 from glia.data.store import ArrayStore
 from glia.data.synthetic import DISTORTIONS
 from glia.data.views import scoring_views
@@ -193,10 +193,10 @@ def split_dataset(dataset: Dataset, split: str, train_share: float = 1 - _TEST_S
         raise UsageError(f"split must be a number, official or all, not {split!r}")
     if not 0 < train_share <= 1 - _TEST_SHARE:
         raise UsageError(f"train_share must be above 0 and at most {1 - _TEST_SHARE}, not {train_share}")
-    number = int(split)
-    whole = make_splits(dataset, number + 1)[number]
-    trained = make_splits(dataset, number + 1, train_share=train_share)[number].train
-    return Split(trained, whole.test)
+    whole = make_split(dataset, int(split))
+    if train_share == 1 - _TEST_SHARE:
+        return whole
+    return Split(make_split(dataset, int(split), train_share=train_share).train, whole.test)
 
 
 def _open(config: RunConfig, cache: Path | None, check: bool, console: Console) -> _Parts:
