@@ -2,7 +2,9 @@
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -96,6 +98,29 @@ def test_every_scenario_over_every_kind_of_graph(
     assert whole > min(by_metric["SingleStream engine latency"].samples)
     assert by_metric["Server engine rate"].median > 0  # a second is ample for a graph of microseconds
     assert by_metric["Server engine rate"].facts["trials"]
+
+
+def test_the_servers_rate_is_valid_to_loadgen(views_artifact: Path, photographs: list[Path]) -> None:
+    recording = recorder()
+    effort = replace(QUICK, strict=True)
+    options: dict[str, Any] = {"max_batch": 4, "target_seconds": 1.0, "step": lambda step: None}
+    measure_latency(recording, subject(views_artifact), photographs, ["Server"], effort, **options)
+    rate, latency = recording.finish().measurements
+    # Found in short runs, which LoadGen cannot call valid, then confirmed.
+    assert rate.facts["trials"][0]["loadgen"] == "INVALID"
+    assert rate.facts["trials"][-1]["loadgen"] == "VALID"
+    assert rate.median == rate.facts["trials"][-1]["rate"] and len(latency.samples) > 459
+
+
+def test_the_search_ends_where_no_rate_meets_the_bound(views_artifact: Path, photographs: list[Path]) -> None:
+    recording = recorder()
+    effort = replace(QUICK, trials=100)
+    options: dict[str, Any] = {"max_batch": 4, "target_seconds": 1e-9, "step": lambda step: None}
+    measure_latency(recording, subject(views_artifact), photographs, ["Server"], effort, **options)
+    run = recording.finish()
+    assert [item.median for item in run.measurements] == [0.0]
+    assert len(run.measurements[0].facts["trials"]) == 4  # 0.6, 0.3, 0.15 and 0.075 of what the engine can do
+    assert any("at none of the rates tried" in note for note in run.notes)
 
 
 def test_the_command(views_artifact: Path, photographs: list[Path], tmp_path: Path) -> None:
