@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from glia_bench.results import Measurement, Run
+from glia_bench.results import NOISY, Measurement, Run
 from glia_runtime.errors import UsageError
 
 Verdict = Literal["better", "worse", "same", "undecided"]
@@ -17,8 +17,8 @@ Verdict = Literal["better", "worse", "same", "undecided"]
 CONFIDENCE = 0.95
 MARGIN = 0.02
 """Ratios within 2 % of 1 are called the same, whatever the samples say: they say how sure a run is of itself, not that
-the machine was the same machine in the next one. Where the fixed work that every run times before and after shows that
-it was not, the margin grows to that.
+the machine was the same machine in the next one. Where the fixed work that every run times before and after, or the
+samples themselves, show that it was not, a ratio within that drift has no verdict: it may be the machine's.
 """
 
 FEWEST = 5
@@ -69,27 +69,31 @@ def compare_runs(before: Run, after: Run, margin: float = MARGIN) -> tuple[list[
             "the two results share no measurement; compare two runs of the same command "
             f"(these are {before.command} and {after.command})"
         )
-    drift = machine_drift(before, after)
+    machine = drift(before.fixed_work, after.fixed_work)
     objections = _objections(before, after)
-    if drift > margin:
+    if machine > margin:
         objections.append(
-            f"the machine changed: the same fixed work took up to {1 + drift:.2f} times as long; "
-            f"ratios within {drift:.0%} of 1 are called the same"
+            f"the machine changed: the same fixed work took up to {1 + machine:.2f} times as long; "
+            f"no verdict on ratios between {1 / (1 + machine):.2f} and {1 + machine:.2f}"
         )
-    return [_compare(*pair, max(margin, drift)) for pair in pairs], objections
+    return [_compare(*pair, margin, machine) for pair in pairs], objections
 
 
-def machine_drift(*runs: Run) -> float:
-    """How far the medians of the fixed work lie apart, before and after each run: slowest over fastest, less 1."""
-    halves = [half for run in runs for half in np.array_split(run.fixed_work, 2) if len(half)]
-    medians = [float(np.median(half)) for half in halves]
-    return max(medians) / min(medians) - 1 if medians else 0.0
+def drift(*series: Sequence[float]) -> float:
+    """How far the medians of the halves of these series lie apart: largest over smallest, less 1.
+
+    Half by half, because a machine that changes while it is measured leaves samples that depend on one another, and
+    an interval that takes them for independent is too narrow.
+    """
+    medians = [float(np.median(half)) for samples in series for half in np.array_split(samples, 2) if len(half)]
+    return max(medians) / min(medians) - 1 if medians and min(medians) > 0 else 0.0
 
 
 def ratio_interval(
     before: Sequence[float], after: Sequence[float], confidence: float = CONFIDENCE
 ) -> tuple[float, float] | None:
-    """Bootstrap interval of median(after) / median(before); None with under `FEWEST` samples on a side.
+    """Bootstrap interval of median(after) / median(before); None with under `FEWEST` samples on a side,
+    or where median(before) may be 0.
 
     The percentile interval, because the median has no jackknife for BCa to correct by (Efron and Tibshirani, 1993,
     section 11.6).
@@ -99,10 +103,10 @@ def ratio_interval(
     if min(len(before), len(after)) < FEWEST:
         return None
     first, second = np.asarray(before, float), np.asarray(after, float)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), np.errstate(divide="ignore", invalid="ignore"):
         # A side whose samples are all equal (bytes) has an interval of no width, which is right here.
         warnings.filterwarnings("ignore", message="The BCa|.*[Dd]egenerate")
-        interval = bootstrap(
+        found = bootstrap(
             (first, second),
             lambda a, b, axis: np.median(b, axis=axis) / np.median(a, axis=axis),
             vectorized=True,
@@ -112,7 +116,8 @@ def ratio_interval(
             confidence_level=confidence,
             rng=np.random.default_rng(_SEED),
         ).confidence_interval
-    return float(interval.low), float(interval.high)
+    interval = float(found.low), float(found.high)
+    return interval if np.isfinite(interval).all() else None
 
 
 def _matched(before: Run, after: Run) -> list[tuple[str, Measurement, Measurement]]:
@@ -128,17 +133,20 @@ def _matched(before: Run, after: Run) -> list[tuple[str, Measurement, Measuremen
     return pairs
 
 
-def _compare(subject: str, before: Measurement, after: Measurement, margin: float) -> Comparison:
+def _compare(subject: str, before: Measurement, after: Measurement, margin: float, machine_drift: float) -> Comparison:
     interval = ratio_interval(before.samples, after.samples)
     low, high = interval if interval is not None else (None, None)
+    # Files of many sizes differ from half to half on the quietest machine.
+    steady = [item.samples for item in (before, after) if not item.facts.get("mixed")]
+    beyond = max(margin, machine_drift, *(drift(samples) for samples in steady))
     verdict: Verdict = "undecided"
     if low is not None and high is not None:
         # Below 1 is better for a time, worse for a rate.
-        if high < 1 / (1 + margin):
+        if high < 1 / (1 + beyond):
             verdict = "better" if before.better == "lower" else "worse"
-        elif low > 1 + margin:
+        elif low > 1 + beyond:
             verdict = "worse" if before.better == "lower" else "better"
-        elif low >= 1 / (1 + margin) and high <= 1 + margin:
+        elif beyond <= margin and low >= 1 / (1 + margin) and high <= 1 + margin:
             verdict = "same"
     ratio = after.median / before.median
     return Comparison(subject, before.metric, before.unit, before.median, after.median, ratio, low, high, verdict)
@@ -166,6 +174,6 @@ def _objections(before: Run, after: Run) -> list[str]:
             worst = max(noisy, key=lambda item: item.variation or 0)
             found.append(
                 f"{label} was not measured on a quiet machine: {len(noisy)} of {len(run.measurements)} measurements "
-                f"vary, {worst.subject} {worst.metric} by {worst.variation:.0%}"
+                f"vary by more than {NOISY:.0%}, most {worst.subject}, {worst.metric}, by {worst.variation:.0%}"
             )
     return found

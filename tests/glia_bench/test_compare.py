@@ -1,5 +1,6 @@
 """Who lost is said only where the samples allow it; and a benchmark can lose."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from glia_bench.cli import app
-from glia_bench.compare import FEWEST, compare_runs, machine_drift, ratio_interval
+from glia_bench.compare import FEWEST, compare_runs, drift, ratio_interval
 from glia_bench.latency import QUICK, measure_latency
 from glia_bench.results import Run, write_run
 from glia_runtime.backends.onnxruntime import OnnxRuntimeBackend
@@ -59,12 +60,31 @@ def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
     assert 131 <= covered <= trials
 
 
-def test_a_machine_that_changed_widens_the_margin() -> None:
-    before, after = run_of(*noisy(1.0)), run_of(*noisy(1.3, seed=1), fixed_work=(1.0,) * 5 + (1.5,) * 5)
-    assert machine_drift(before, after) == pytest.approx(0.5)
+@pytest.mark.parametrize(("ratio", "verdict"), [(1.0, "undecided"), (1.3, "undecided"), (1.8, "worse")])
+def test_what_a_changed_machine_can_explain_has_no_verdict(ratio: float, verdict: str) -> None:
+    before, after = run_of(*noisy(1.0)), run_of(*noisy(ratio, seed=1), fixed_work=(1.0,) * 5 + (1.5,) * 5)
+    assert drift(before.fixed_work, after.fixed_work) == pytest.approx(0.5)
     (item,), objections = compare_runs(before, after)
-    assert item.verdict == "same"  # 1.3 is within the 1.5 by which the machine itself differed
-    assert any("1.50 times" in line for line in objections)
+    assert item.verdict == verdict  # not "same" either: 1.3 may be the machine's, and 1.0 its undoing
+    assert any("1.50 times" in line and "no verdict on ratios between 0.67 and 1.50" in line for line in objections)
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_what_changed_while_it_was_measured_has_no_verdict(mixed: bool) -> None:
+    """A run whose second half is 30 % slower: 10 % between the runs is nothing, however narrow the interval."""
+    before, drifting = run_of(*noisy(1.0)), run_of(*noisy(1.1, 31), *noisy(1.43, 29, seed=1))
+    if mixed:  # of files that differ the halves differ, too
+        (slower,) = drifting.measurements
+        drifting = replace(drifting, measurements=(replace(slower, facts={"mixed": True}),))
+    (item,), objections = compare_runs(before, drifting)
+    assert item.verdict == ("worse" if mixed else "undecided")
+    assert item.low is not None and item.low > 1.02
+    assert mixed or any("B was not measured on a quiet machine" in line for line in objections)
+
+
+def test_no_interval_where_the_median_may_be_nothing() -> None:
+    (item,), _ = compare_runs(run_of(0.0, 0.0, 1.0, 1.0, 1.0), run_of(*noisy(1.0)))
+    assert (item.verdict, item.low, item.high) == ("undecided", None, None)
 
 
 def test_two_backends_are_matched_where_each_run_has_one() -> None:
