@@ -39,13 +39,28 @@ glia-bench compare before.json after.json
   *engine* the graph on inputs in memory, *file* both. Percentiles are LoadGen's; a Server rate of a full run is one
   that LoadGen calls VALID.
 - **Throughput**: every combination of batch size and cores in a process of its own, so that its peak memory is its own.
+- **Stream**: files to scores through the whole pipeline, the graph alone and decoding alone, in turn, round after
+  round; each ratio is taken within a round.
+- **Memory**: peak memory of 20,000 small pictures against that of 2,000, each stream in a process of its own.
 - **Its limit**: the operations that PyTorch counts over the best matrix product that NumPy, PyTorch or OpenVINO
   reached on this machine in the same run, or the bytes that cannot be avoided over the bandwidth of a copy, whichever
   is slower.
+- **Times eager**: against the checkpoint that the artifact was exported from, in eager PyTorch fp32, in the same run.
 - **Quiet**: a fixed piece of work is timed before and after every run. A measurement whose samples vary by more than
   5 % (coefficient of variation) is remarked on; *mixed* stands for samples that differ because the files do.
 - **Comparing**: `glia-bench compare` gives ratios of medians with a 95 % bootstrap interval, and no verdict where the
   interval, or a change of the machine itself, does not allow one.
+
+On a GPU the same commands say what the fused operator reaches of its floor, and what a model in each form reaches of
+the matrix peak, the pictures' way to the GPU included.
+
+<!-- not run: needs a GPU -->
+```sh
+glia-bench op --device cuda
+glia-bench roofline --device cuda --batch 1 --batch 8 --batch 64 --batch 256 --backend pytorch --backend pytorch:fp16 \\
+    --model model.pt --model model.ts --model model.pt2
+glia-bench parity --device cuda --reference model.pt model.ts model.pt2 --images photos
+```
 """
 
 NO_RESULTS = "No run is committed yet.\n"

@@ -16,9 +16,6 @@ from glia_bench.options import (
     Output,
     Quick,
     measuring,
-    pictures,
-    recorded,
-    say,
 )
 from glia_runtime.command import Command, Debug, Group, Version
 
@@ -82,38 +79,27 @@ def latency(
     glia-bench latency --model model.onnx --model model.ts --images photos -o latency.json
     glia-bench latency --model model.onnx --scenario Server --target-ms 50
     """  # noqa: D301 (click takes a real backspace for: do not rewrap)
-    with measuring(debug, ("mlperf_loadgen", "mlcommons-loadgen")):
+    files = (output, csv, html)
+    settings = {"max_batch": max_batch, "target_ms": target_ms, "quick": quick}
+    with measuring("latency", debug, files, ("mlperf_loadgen", "mlcommons-loadgen"), **settings) as session:
         from glia_bench.latency import FULL, QUICK, SCENARIOS, measure_latency
-        from glia_bench.measure import photographs, progress
-        from glia_bench.subjects import expand, open_subjects
 
         wanted = [name for name in SCENARIOS if scenario is None or Scenario(name) in scenario]
-        specs = expand(model, backend, device)
-        subjects, refusals = open_subjects(specs)
-        with photographs(images, say) as paths:
-            settings = {
-                "models": [str(spec) for spec in specs],
-                "images": pictures(images, paths),
-                "scenarios": wanted,
-                "max_batch": max_batch,
-                "target_ms": target_ms,
-                "quick": quick,
-            }
-            with (
-                recorded("latency", settings, output, csv, html, refusals) as recorder,
-                progress(len(subjects) * len(wanted)) as step,
-            ):
-                for subject in subjects:
-                    measure_latency(
-                        recorder,
-                        subject,
-                        paths,
-                        wanted,
-                        QUICK if quick else FULL,
-                        max_batch=max_batch,
-                        target_seconds=target_ms and target_ms / 1000,
-                        step=step,
-                    )
+        session.recorder.settings["scenarios"] = wanted
+        subjects = session.open(session.specs(model, backend, device))
+        paths = session.photographs(images)
+        step = session.progress(len(subjects) * len(wanted))
+        for subject in subjects.values():
+            measure_latency(
+                session.recorder,
+                subject,
+                paths,
+                wanted,
+                QUICK if quick else FULL,
+                max_batch=max_batch,
+                target_seconds=target_ms and target_ms / 1000,
+                step=step,
+            )
 
 
 @app.command(cls=Command)
@@ -144,49 +130,126 @@ def throughput(
     glia-bench throughput --quick
     glia-bench throughput --model image.onnx --model views.onnx --batch 1 --batch 8 --html throughput.html
     """  # noqa: D301 (click takes a real backspace for: do not rewrap)
-    with measuring(debug, ("torch", "torch")):
-        from glia_bench.measure import photographs, progress
+    with measuring("throughput", debug, (output, csv, html), ("torch", "torch"), quick=quick) as session:
         from glia_bench.roofline import measure_ceilings
-        from glia_bench.subjects import expand
         from glia_bench.throughput import FULL, QUICK, measure_throughput
         from glia_runtime.backends.base import usable_cpus
 
-        specs = expand(model, backend, device)
         here = usable_cpus()
         batches = batch or ([1, 8] if quick else [1, 2, 4, 8, 16, 32])
         counts = sorted({min(here, count) for count in cores or ([here] if quick else [1, 2, 4, 8, 16, here])})
-        with photographs(images, say, most=max(batches)) as paths:
-            settings = {
-                "models": [str(spec) for spec in specs],
-                "images": pictures(images, paths),
-                "batches": batches,
-                "cores": counts,
-                "quick": quick,
-            }
-            with (
-                recorded("throughput", settings, output, csv, html) as recorder,
-                progress(len(specs) * len(batches) * len(counts)) as step,
-            ):
-                ceilings = measure_ceilings(recorder, quick=quick)
-                effort = QUICK if quick else FULL
-                measure_throughput(recorder, specs, paths, batches, counts, effort, ceilings, step)
+        session.recorder.settings.update(batches=batches, cores=counts)
+        subjects = session.open(session.specs(model, backend, device))
+        paths = session.photographs(images, max(batches))
+        step = session.progress(len(subjects) * len(batches) * len(counts))
+        ceilings = measure_ceilings(session.recorder, device, quick=quick)
+        effort = QUICK if quick else FULL
+        measure_throughput(session.recorder, subjects, paths, batches, counts, effort, ceilings, step)
 
 
 @app.command(cls=Command)
-def op(quick: Quick = False, output: Output = None, csv: Csv = None, html: Html = None, debug: Debug = False) -> None:
+def stream(
+    model: Models = None,
+    images: Images = None,
+    count: Annotated[
+        int | None,
+        typer.Option(min=1, help="Pictures in a round, the files over and over. Default: 64, with --quick 16."),
+    ] = None,
+    megapixels: Annotated[float | None, typer.Option(min=0.1, help="Enlarge every picture to this size.")] = None,
+    backend: Backends = None,
+    device: Device = "auto",
+    quick: Quick = False,
+    output: Output = None,
+    csv: Csv = None,
+    html: Html = None,
+    debug: Debug = False,
+) -> None:
+    """Files to scores, against the graph alone and against decoding alone.
+
+    The same files go through each stage by itself and through all of the pipeline, in turn; Pillow alone stands beside
+    the runtime's decoding, and draft, which scales while it decodes, beside the exact views. The ratios say how near
+    the whole comes to its slowest stage.
+
+    \b
+    glia-bench stream --quick
+    glia-bench stream --model model.onnx --images photos --megapixels 12 -o stream.json
+    """  # noqa: D301 (click takes a real backspace for: do not rewrap)
+    with measuring("stream", debug, (output, csv, html), megapixels=megapixels, quick=quick) as session:
+        from itertools import cycle, islice
+
+        from glia_bench.stream import enlarged, measure_stream
+
+        pictures = count or (16 if quick else 64)
+        session.recorder.settings["count"] = pictures
+        subjects = session.open(session.specs(model, backend, device))
+        step = session.progress(1 + len(subjects))
+        step("pictures")
+        files = session.stack.enter_context(enlarged(session.photographs(images, pictures), megapixels))
+        for subject in subjects.values():
+            step(subject.name)
+            paths = list(islice(cycle(files), pictures))
+            measure_stream(session.recorder, subject, paths, repeats=3 if quick else 5)
+
+
+@app.command(cls=Command)
+def memory(
+    model: Models = None,
+    few: Annotated[
+        int | None, typer.Option(min=1, help="Pictures of the short stream. Default: 2000, with --quick 100.")
+    ] = None,
+    many: Annotated[
+        int | None, typer.Option(min=1, help="Pictures of the long stream. Default: ten times as many.")
+    ] = None,
+    backend: Backends = None,
+    device: Device = "auto",
+    quick: Quick = False,
+    output: Output = None,
+    csv: Csv = None,
+    html: Html = None,
+    debug: Debug = False,
+) -> None:
+    """Whether memory grows with the number of pictures, and what a stream leaves open.
+
+    Peak memory of a long stream against that of a short one, each in a process of its own, over small pictures some of
+    which are damaged; threads and handles that are left.
+
+    \b
+    glia-bench memory --quick
+    glia-bench memory --model model.onnx --few 2000 --many 20000 -o memory.json
+    """  # noqa: D301 (click takes a real backspace for: do not rewrap)
+    short = few or (100 if quick else 2000)
+    long = many or 10 * short
+    with measuring("memory", debug, (output, csv, html), few=short, many=long, quick=quick) as session:
+        from glia_bench.memory import measure_memory
+
+        subjects = session.open(session.specs(model, backend, device))
+        measure_memory(session.recorder, subjects, short, long, session.progress(2 * len(subjects)))
+
+
+@app.command(cls=Command)
+def op(
+    device: Device = "auto",
+    quick: Quick = False,
+    output: Output = None,
+    csv: Csv = None,
+    html: Html = None,
+    debug: Debug = False,
+) -> None:
     """Every form of fragment sampling, and of the view pair, against its floor.
 
     The floor is a copy of the bytes that have to be read and written; the last column is the floor's part of the time.
+    On the CPU the forms work on one picture, on a GPU on 64 of 1 and of 12 megapixels at once, where no floor is below
+    the launch of a kernel.
 
     \b
     glia-bench op --quick
+    glia-bench op --device cuda -o op.json
     """  # noqa: D301 (click takes a real backspace for: do not rewrap)
-    with measuring(debug, ("torch", "torch"), ("onnx", "onnx")):
-        from glia_bench.measure import progress
+    packages = (("torch", "torch"), ("onnx", "onnx"))
+    with measuring("op", debug, (output, csv, html), *packages, device=device, quick=quick) as session:
         from glia_bench.op import measure_operator
 
-        with recorded("op", {"quick": quick}, output, csv, html) as recorder, progress() as step:
-            measure_operator(recorder, quick=quick, step=step)
+        measure_operator(session.recorder, device, quick=quick, step=session.progress())
 
 
 @app.command(cls=Command)
@@ -210,29 +273,24 @@ def stages(
     \b
     glia-bench stages --images photos --html stages.html
     """  # noqa: D301 (click takes a real backspace for: do not rewrap)
-    with measuring(debug):
-        from glia_bench.measure import MOST_PHOTOGRAPHS, photographs, progress
+    with measuring("stages", debug, (output, csv, html), batch_size=batch_size, quick=quick) as session:
+        from glia_bench.measure import MOST_PHOTOGRAPHS
         from glia_bench.stages import measure_stages
-        from glia_bench.subjects import expand, open_subjects
 
-        specs = expand(model, backend, device)
-        subjects, refusals = open_subjects(specs)
-        with photographs(images, say, most=8 if quick else MOST_PHOTOGRAPHS) as paths:
-            settings = {
-                "models": [str(spec) for spec in specs],
-                "images": pictures(images, paths),
-                "batch_size": batch_size,
-                "quick": quick,
-            }
-            with recorded("stages", settings, output, csv, html, refusals) as recorder, progress() as step:
-                for subject in subjects:
-                    measure_stages(recorder, subject, paths, batch_size=batch_size, step=step)
+        subjects = session.open(session.specs(model, backend, device))
+        paths = session.photographs(images, 8 if quick else MOST_PHOTOGRAPHS)
+        step = session.progress()
+        for subject in subjects.values():
+            measure_stages(session.recorder, subject, paths, batch_size=batch_size, step=step)
 
 
 @app.command(cls=Command)
 def roofline(
     model: Models = None,
     images: Images = None,
+    batch: Annotated[
+        list[int] | None, typer.Option(min=1, help="Pictures in a run of the graph; may be repeated. Default: 1 and 8.")
+    ] = None,
     backend: Backends = None,
     device: Device = "auto",
     quick: Quick = False,
@@ -244,29 +302,23 @@ def roofline(
     """The machine's matrix peak and copy bandwidth, and how near each model comes to them.
 
     Both are measured here and now, by NumPy, PyTorch and OpenVINO where installed; the best is the limit. A model's
-    operations are counted by PyTorch.
+    operations are counted by PyTorch. The models run in turn; with a checkpoint among them, each one that was exported
+    from it says how many times as fast as eager PyTorch fp32 it is.
 
     \b
-    glia-bench roofline --model model.onnx --model model.pt --html roofline.html
+    glia-bench roofline --model model.onnx --model model.pt --backend all --html roofline.html
+    glia-bench roofline --device cuda --batch 1 --batch 64 --model model.pt --model model.ts --model model.pt2
     """  # noqa: D301 (click takes a real backspace for: do not rewrap)
-    with measuring(debug, ("torch", "torch")):
-        from glia_bench.measure import photographs, progress
+    batches = batch or [1, 8]
+    with measuring("roofline", debug, (output, csv, html), ("torch", "torch"), batches=batches, quick=quick) as session:
         from glia_bench.roofline import measure_ceilings, measure_roofline
-        from glia_bench.subjects import expand, open_subjects
-        from glia_bench.throughput import batch_of
 
-        specs = expand(model, backend, device)
-        subjects, refusals = open_subjects(specs)
-        with photographs(images, say, most=8) as paths:
-            settings = {"models": [str(spec) for spec in specs], "images": pictures(images, paths), "quick": quick}
-            with recorded("roofline", settings, output, csv, html, refusals) as recorder, progress() as step:
-                step("this machine")
-                ceilings = measure_ceilings(recorder, quick=quick)
-                for subject in subjects:
-                    for batch in (1, 8):
-                        step(f"{subject.name}: batch {batch}")
-                        inputs = batch_of(subject, paths, batch)
-                        measure_roofline(recorder, subject, inputs, ceilings, quick=quick)
+        subjects = session.open(session.specs(model, backend, device)).values()
+        paths = session.photographs(images, 8)
+        step = session.progress(1 + len(batches))
+        step("this machine")
+        ceilings = measure_ceilings(session.recorder, device, quick=quick)
+        measure_roofline(session.recorder, subjects, paths, batches, ceilings, quick=quick, step=step)
 
 
 @app.command(cls=Command)
@@ -278,15 +330,11 @@ def cold_start(
     \b
     glia-bench cold-start
     """  # noqa: D301 (click takes a real backspace for: do not rewrap)
-    with measuring(debug):
+    with measuring("cold-start", debug, (output, csv, html), quick=quick) as session:
         from glia_bench.cold_start import measure_cold_start
-        from glia_bench.measure import photographs
 
-        with (
-            recorded("cold-start", {"quick": quick}, output, csv, html) as recorder,
-            photographs(None, say, most=1) as (picture,),
-        ):
-            measure_cold_start(recorder, picture, repeats=3 if quick else 15)
+        (picture,) = session.photographs(None, 1)
+        measure_cold_start(session.recorder, picture, repeats=3 if quick else 15)
 
 
 app.command(cls=Command)(parity)

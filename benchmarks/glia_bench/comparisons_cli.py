@@ -15,8 +15,7 @@ from glia_bench.options import (
     Output,
     Quick,
     measuring,
-    pictures,
-    recorded,
+    needing,
     say,
 )
 from glia_runtime.command import Debug
@@ -62,41 +61,37 @@ def parity(
     glia-bench parity --reference model.pt model.onnx --images photos --max-difference 0.01 --html parity.html
     glia-bench parity --reference glianet.pt --reference glintiqa.pt glianet.onnx glintiqa.onnx --images photos
     """  # noqa: D301 (click takes a real backspace for: do not rewrap)
-    with measuring(debug, ("torch", "torch"), ("scipy", "scipy")):
-        from glia_bench.measure import progress
+    names = ", ".join(path.name for path in reference)
+    settings = {
+        "reference": names,
+        "images": images.name,
+        "max_difference": max_difference,
+        "min_srcc": min_srcc,
+    }
+    packages = (("torch", "torch"), ("scipy", "scipy"))
+    with measuring("parity", debug, (output, csv, html), *packages, **settings) as session:
         from glia_bench.parity import by_reference, measure_parity
-        from glia_bench.subjects import expand, open_subjects
 
-        specs = expand(models, backend, device)
-        subjects, refusals = open_subjects(specs)
-        settings = {
-            "reference": ", ".join(path.name for path in reference),
-            "models": [str(spec) for spec in specs],
-            "images": images.name,
-            "max_difference": max_difference,
-            "min_srcc": min_srcc,
-        }
-        with (
-            recorded("parity", settings, output, csv, html, refusals) as recorder,
-            progress(len(reference) + len(subjects)) as step,
-        ):
-            missed = [
-                line
-                for path, compared in by_reference(reference, subjects)
-                for line in measure_parity(
-                    recorder,
-                    path,
-                    compared,
-                    images,
-                    max_difference=max_difference,
-                    min_srcc=min_srcc,
-                    step=step,
-                )
-            ]
-        for line in missed:
-            say(line)
-        if refusals or missed:
-            raise typer.Exit(1)
+        specs = session.specs(models, backend, device)
+        subjects = session.open(specs)
+        step = session.progress(len(reference) + len(subjects))
+        missed = [
+            line
+            for path, compared in by_reference(reference, subjects.values())
+            for line in measure_parity(
+                session.recorder,
+                path,
+                compared,
+                images,
+                max_difference=max_difference,
+                min_srcc=min_srcc,
+                step=step,
+            )
+        ]
+    for line in missed:
+        say(line)
+    if missed or len(subjects) < len(specs):
+        raise typer.Exit(1)
 
 
 def compare(
@@ -110,14 +105,15 @@ def compare(
 ) -> None:
     """Ratios of two results, with 95 % bootstrap intervals of the medians' ratio.
 
-    B is called better or worse only where the whole interval lies beyond the margin, the same where it lies within, and
-    undecided otherwise. Machines, settings and noise that speak against comparing are named first.
+    B is called better or worse only where the whole interval lies beyond the margin and beyond what the machine itself
+    changed by, the same only where it lies within the margin on a machine that changed by no more, and undecided
+    otherwise. Machines, settings and noise that speak against comparing are named first.
 
     \b
     glia-bench compare before.json after.json
     glia-bench compare main.json branch.json --check
     """  # noqa: D301 (click takes a real backspace for: do not rewrap)
-    with measuring(debug, ("scipy", "scipy")):
+    with needing(debug, ("scipy", "scipy")):
         from glia_bench.compare import compare_runs
         from glia_bench.results import read_run
         from glia_bench.tables import comparison_table, plain
@@ -159,26 +155,20 @@ def peers(
     glia-bench peers --images images --quick
     glia-bench peers --model model.onnx --model model.pt --images photos -o peers.json
     """  # noqa: D301 (click takes a real backspace for: do not rewrap)
-    with measuring(debug, ("torch", "torch")):
-        from glia_bench.measure import photographs, progress
+    with measuring("peers", debug, (output, csv, html), ("torch", "torch"), quick=quick) as session:
         from glia_bench.peers import FULL, PEERS, QUICK, measure_peers
-        from glia_bench.subjects import expand
 
         if unknown := sorted(set(peer or ()) - {known.metric for known in PEERS}):
             raise UsageError(f"no peer is called {unknown[0]!r}; known: {', '.join(known.metric for known in PEERS)}")
         chosen = [known for known in PEERS if (known.metric in peer if peer else known.quick or not quick)]
         chosen = chosen if with_peers else []
-        specs = expand(model, backend, device)
+        if left_out := [known.name for known in PEERS if with_peers and known not in chosen]:
+            session.recorder.note(f"left out: {', '.join(left_out)}")
         effort = QUICK if quick else FULL
-        with photographs(images, say, most=effort.files) as paths:
-            settings = {"models": [str(spec) for spec in specs], "images": pictures(images, paths), "quick": quick}
-            with (
-                recorded("peers", settings, output, csv, html) as recorder,
-                progress(len(specs) + 1 + len(chosen)) as step,
-            ):
-                if left_out := [known.name for known in PEERS if with_peers and known not in chosen]:
-                    recorder.note(f"left out: {', '.join(left_out)}")
-                measure_peers(recorder, specs, chosen, paths, effort, pretrained=not quick, step=step)
+        specs = session.specs(model, backend, device)
+        paths = session.photographs(images, effort.files)
+        step = session.progress(len(specs) + 1 + len(chosen))
+        measure_peers(session.recorder, specs, chosen, paths, effort, pretrained=not quick, step=step)
 
 
 def training(
@@ -208,35 +198,30 @@ def training(
     glia-bench training --backbone vit_tiny_patch16_224 --batch-size 16
     glia-bench training --root my.csv --workers 8 --compile -o training.json
     """  # noqa: D301 (click takes a real backspace for: do not rewrap)
-    with measuring(debug, ("torch", "torch"), ("timm", "timm")):
-        from glia_bench.measure import progress
+    settings = {
+        "backbone": backbone,
+        "batch_size": batch_size,
+        "precision": precision,
+        "compile": compiled,
+        "workers": workers,
+        "quick": quick,
+    }
+    packages = (("torch", "torch"), ("timm", "timm"))
+    with measuring("training", debug, (output, csv, html), *packages, **settings) as session:
         from glia_bench.training import FULL, QUICK, loops, measure_training, rated_pictures
 
         effort = QUICK if quick else FULL
+        session.recorder.settings["root"] = root.name if root else f"{effort.series} drawn series"
         chosen = loops(precision, compiled)
         chosen = [chosen[0], chosen[-1]] if quick else chosen
-        settings = {
-            "root": root.name if root else f"{effort.series} drawn series",
-            "backbone": backbone,
-            "batch_size": batch_size,
-            "precision": precision,
-            "compile": compiled,
-            "workers": workers,
-            "quick": quick,
-        }
-        with (
-            rated_pictures(root, effort.series) as rated,
-            recorded("training", settings, output, csv, html) as recorder,
-            progress(len(chosen) + 2 * (effort.seeds - 1)) as step,
-        ):
-            measure_training(
-                recorder,
-                chosen,
-                rated,
-                backbone=backbone,
-                backbone_weights=str(backbone_weights or ""),
-                batch_size=batch_size,
-                workers=workers,
-                effort=effort,
-                step=step,
-            )
+        measure_training(
+            session.recorder,
+            chosen,
+            session.stack.enter_context(rated_pictures(root, effort.series)),
+            backbone=backbone,
+            backbone_weights=str(backbone_weights or ""),
+            batch_size=batch_size,
+            workers=workers,
+            effort=effort,
+            step=session.progress(len(chosen) + 2 * (effort.seeds - 1)),
+        )

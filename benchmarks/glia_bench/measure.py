@@ -8,7 +8,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
 T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
 Say = Callable[[str], None]
 
 MOST_PHOTOGRAPHS = 64
@@ -57,14 +58,12 @@ def timed(call: Callable[[], object], *, warm_up: int, repeats: int, at_least: f
     return tuple(samples)
 
 
-def timed_in_turn(
-    calls: Mapping[str, Callable[[], object]], *, warm_up: int, repeats: int
-) -> dict[str, tuple[float, ...]]:
+def timed_in_turn(calls: Mapping[K, Callable[[], object]], *, warm_up: int, repeats: int) -> dict[K, tuple[float, ...]]:
     """Seconds of each of several calls, one round after another, so that a change of the machine meets them all."""
     for call in calls.values():
         for _ in range(warm_up):
             call()
-    samples: dict[str, list[float]] = {name: [] for name in calls}
+    samples: dict[K, list[float]] = {name: [] for name in calls}
     for _ in range(repeats):
         for name, call in calls.items():
             samples[name].append(seconds(call))

@@ -1,36 +1,67 @@
-"""Peak memory of a stream of 20,000 pictures against one of 2,000, and what stays open afterwards.
-
-    python -m glia_bench.memory [--few 2000] [--many 20000] [--model FILE] [--output FILE]
+"""``glia-bench memory``: peak memory of a long stream against that of a short one, and what stays open afterwards.
 
 Each stream is a process of its own over files of 16 sizes from 40x30 to 640x480 pixels, some of them damaged. A
 pipeline that keeps anything for each picture shows as a ratio above 1; a leak as threads or handles left over.
 """
 
-import itertools
-import json
-import os
-import resource
-import subprocess
-import sys
+from __future__ import annotations
+
 import tempfile
 import threading
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import cycle, islice
 from pathlib import Path
-from typing import Annotated, Any
 
 import numpy as np
-import typer
 from PIL import Image
 
-from glia_bench.machine import this_machine
-from glia_bench.results import write_json
-from glia_runtime.scorer import Scorer, find_model
+from glia_bench.measure import in_fresh_process, peak_memory_bytes
+from glia_bench.recording import Recorder
+from glia_bench.results import Measurement
+from glia_bench.subjects import Spec, Subject, open_subject
 
 DISTINCT = 500
 """Files that are really made; a longer stream names them again."""
 
 
-def make(folder: Path) -> list[Path]:
+@dataclass(frozen=True)
+class Footprint:
+    """What a stream took and left: its pictures that failed, peak memory, and threads and handles more than before."""
+
+    failed: int
+    memory_bytes: int
+    threads: int
+    handles: int
+
+
+def measure_memory(
+    recorder: Recorder, subjects: Mapping[Spec, Subject], few: int, many: int, step: Callable[[str], None]
+) -> None:
+    """Add the footprints of a stream of `few` and of one of `many` pictures, and the ratio of their peaks."""
+    with tempfile.TemporaryDirectory(prefix="glia-bench-") as folder:
+        paths = make_pictures(Path(folder))
+        for spec, subject in subjects.items():
+            peaks = []
+            for count in (few, many):
+                step(f"{subject.name}: {count} pictures")
+                found = in_fresh_process(stream, spec, paths, count)
+                facts = {**subject.facts(), "pictures": count, "failed": found.failed}
+                for metric, unit, value in (
+                    ("peak memory", "bytes", found.memory_bytes),
+                    ("threads left", "", found.threads),
+                    ("handles left", "", found.handles),
+                ):
+                    sample = (float(value),)
+                    recorder.add(Measurement(subject.name, f"{metric}, {count} pictures", unit, "lower", sample, facts))
+                peaks.append(found.memory_bytes)
+            ratio = peaks[1] / peaks[0]
+            metric = f"peak memory, {many} pictures / {few}"
+            recorder.add(Measurement(subject.name, metric, "", "lower", (ratio,), subject.facts()))
+            recorder.note(f"{subject.name}: {many} pictures take {ratio:.3f} times the memory of {few}")
+
+
+def make_pictures(folder: Path) -> list[Path]:
     """Write `DISTINCT` small JPEG and PNG files, every 50th cut in half."""
     paths = []
     for index in range(DISTINCT):
@@ -44,56 +75,14 @@ def make(folder: Path) -> list[Path]:
     return paths
 
 
-def stream(model: Path, folder: Path, count: int) -> dict[str, int]:
-    """Score `count` pictures here; peak memory in bytes, and threads and handles before and after."""
-    scorer = Scorer.open(model)
-    paths = sorted(folder.iterdir())
+def stream(spec: Spec, paths: list[Path], count: int) -> Footprint:
+    """Score `count` pictures, in the process that is measured."""
+    scorer = open_subject(spec).scorer()
     list(scorer.stream(paths[:16]))  # engines start their threads at the first run
-    threads, handles = threading.active_count(), len(list(Path("/proc/self/fd").iterdir()))
-    failed = sum(result.score is None for result in scorer.stream(itertools.islice(itertools.cycle(paths), count)))
-    return {
-        "pictures": count,
-        "failed": failed,
-        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "threads_left": threading.active_count() - threads,
-        "handles_left": len(list(Path("/proc/self/fd").iterdir())) - handles,
-    }
+    threads, handles = threading.active_count(), _handles()
+    failed = sum(result.score is None for result in scorer.stream(islice(cycle(paths), count)))
+    return Footprint(failed, peak_memory_bytes(), threading.active_count() - threads, _handles() - handles)
 
 
-def measure(model: Path, few: int, many: int) -> dict[str, Any]:
-    """Both streams, each in its own process, and the ratio of their peaks."""
-    runs = []
-    with tempfile.TemporaryDirectory() as folder:
-        make(Path(folder))
-        for count in (few, many):
-            command = [sys.executable, "-m", "glia_bench.memory", "--one", folder, "--few", str(count)]
-            done = subprocess.run(
-                [*command, "--model", str(model)], check=True, stdout=subprocess.PIPE, text=True, env=os.environ
-            )
-            runs.append(json.loads(done.stdout))
-    return {"machine": asdict(this_machine()), "runs": runs, "ratio": runs[1]["peak_bytes"] / runs[0]["peak_bytes"]}
-
-
-def main(
-    few: Annotated[int, typer.Option(min=1, help="Pictures of the short stream.")] = 2000,
-    many: Annotated[int, typer.Option(min=1, help="Pictures of the long stream.")] = 20000,
-    model: Annotated[Path | None, typer.Option(help="Artifact. Default: as glia-infer.")] = None,
-    output: Annotated[Path | None, typer.Option(help="Write the runs and the machine here, as JSON.")] = None,
-    one: Annotated[Path | None, typer.Option(hidden=True)] = None,
-) -> None:
-    """Measure that memory does not grow with the number of pictures."""
-    artifact = find_model(model)
-    if one is not None:
-        print(json.dumps(stream(artifact, one, few)))
-        return
-    result = measure(artifact, few, many)
-    for run in result["runs"]:
-        left = f"{run['threads_left']} threads and {run['handles_left']} handles left"
-        print(f"{run['peak_bytes'] / 1e6:8.1f} MB  {run['pictures']} pictures, {run['failed']} failed, {left}")
-    print(f"{result['ratio']:8.3f}     ratio, on {result['machine']['cores']} cores of {result['machine']['cpu']}")
-    if output:
-        write_json(result, output)
-
-
-if __name__ == "__main__":
-    typer.run(main)
+def _handles() -> int:
+    return sum(1 for _ in Path("/dev/fd").iterdir())

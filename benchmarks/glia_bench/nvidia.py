@@ -1,13 +1,16 @@
-"""What an NVIDIA driver tells: name, clocks, memory, energy; and time by CUDA events. None where there is no GPU."""
+"""What an NVIDIA driver tells: name, clocks, memory, energy, None where there is no GPU; and timing PyTorch on one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 from glia_runtime.backends import is_installed
+from glia_runtime.errors import BackendError, UsageError
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -61,6 +64,36 @@ def memory_bytes() -> int | None:
     """Memory of the first GPU that is taken, by whomever; None without one."""
     with _device() as (nvml, handle):
         return None if nvml is None else int(nvml.nvmlDeviceGetMemoryInfo(handle).used)
+
+
+def torch_device(device: str) -> str:
+    """Where PyTorch computes, "cpu" or "cuda", given --device.
+
+    Raises:
+        BackendError: a GPU is asked for, and PyTorch sees none.
+        UsageError: no such device.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"device {device!r} is unknown; choose one of: auto, cpu, cuda")
+    torch: Any = import_module("torch")
+    here = bool(torch.cuda.is_available())
+    if device == "cuda" and not here:
+        raise BackendError("PyTorch sees no GPU here; leave out --device cuda, or install a PyTorch built for CUDA")
+    return "cuda" if here and device != "cpu" else "cpu"
+
+
+def finished(call: Callable[[], T], device: str) -> Callable[[], T]:
+    """`call`, returning when what it gave to `device` is done, and not when it is given."""
+    if device == "cpu":
+        return call
+    torch: Any = import_module("torch")
+
+    def waited() -> T:
+        result = call()
+        torch.cuda.synchronize()
+        return result
+
+    return waited
 
 
 class CudaTimer:

@@ -1,113 +1,168 @@
 """``glia-bench op``: every form of fragment sampling, and of the two views, against its floor.
 
-The floor is what the bytes alone cost: reading what the form has to read and writing what it makes, by NumPy's own copy
-of as many bytes on one core. A gather cannot be faster than a copy of what it gathers.
+The floor is what the bytes alone cost: reading what the form has to read and writing what it makes, by a copy of as
+many bytes: NumPy's own on one core; on a GPU the device's, or the launch of a kernel where that takes longer. A gather
+cannot be faster than a copy of what it gathers. The resize looks at every pixel of a picture, so for the views that is
+the picture.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
+from statistics import median
 from typing import Any
 
 import numpy as np
+import onnx
+import torch
+from onnx import TensorProto, helper
+from torch import Tensor
+from torch.nn.functional import interpolate
 
+import glia.ops
+from glia.ops.resize import bicubic_resize
 from glia_bench.measure import timed, timed_in_turn
+from glia_bench.nvidia import finished, torch_device
 from glia_bench.recording import Recorder
 from glia_bench.results import Measurement
+from glia_bench.roofline import MACHINE, copy_of
+from glia_export.fragment_sample_onnx import FUNCTION_DOMAIN, FUNCTION_NAME, fragment_sample_function
+from glia_export.graphs import gather_fragments
 from glia_runtime.backends.base import usable_cpus
 from glia_runtime.fragments import FragmentSpec, Image, fragment_sample
 from glia_runtime.views import sample_views
 
-SIZES = ((480, 640), (1080, 1920), (3000, 4000))
-"""(height, width): a thumbnail, a screen, 12 megapixels."""
+SIZES = {"cpu": ((480, 640), (1080, 1920), (3000, 4000)), "cuda": ((864, 1152), (3000, 4000))}
+"""(height, width): a thumbnail, a screen, 12 megapixels; on a GPU 1 and 12 megapixels. --quick leaves out the last."""
+
+PICTURES = {"cpu": 1, "cuda": 64}
+"""In one call; the forms that are not for batches run on the CPU only."""
 
 Form = Callable[[], object]
+_SPEC = FragmentSpec()
+_KERNEL = {"cpu": "PyTorch", "cuda": "Triton"}
 _MEAN, _STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # ImageNet's, in grey levels
 
 
-def measure_operator(recorder: Recorder, *, quick: bool, step: Callable[[str], None]) -> None:
-    """Add every form's time on a picture of each size, with its floor, the forms in turn."""
-    spec = FragmentSpec()
-    mosaic = spec.size * spec.size * 3
-    for height, width in SIZES[:2] if quick else SIZES:
-        step(f"{width}x{height}")
-        image = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
-        fragments, views = _fragment_forms(image), _view_forms(image)
-        # A mosaic is read and written once; both views ask for every pixel once, and write two mosaics' bytes.
-        for forms, floor_bytes in ((fragments, 2 * mosaic), (views, image.nbytes + 2 * mosaic)):
-            _measure(recorder, forms, floor_bytes, f"{width}x{height}", quick)
-    if not _has_gpu():
-        recorder.note("no GPU here: the Triton kernel and the TensorRT plugin are not measured")
+def measure_operator(recorder: Recorder, device: str, *, quick: bool, step: Callable[[str], None]) -> None:
+    """Add every form's time on pictures of each size, with its floor, the forms in turn.
+
+    Raises:
+        BackendError: there is no such device.
+    """
+    device = torch_device(device)
+    pictures, on_gpu = PICTURES[device], device == "cuda"
+    launch = 0.0
+    if on_gpu:
+        one = torch.zeros(1, device=device)
+        samples = timed(finished(lambda: one.add_(1), device), warm_up=20, repeats=200)
+        launch = recorder.add(Measurement(MACHINE, "launch of a kernel", "s", "lower", samples)).median
+    else:
+        torch.set_num_threads(usable_cpus())
+        recorder.note("the Triton kernels and the TensorRT plugin run on GPUs alone: not measured")
+    # On a GPU every form writes float16; on the CPU the floor is that of the forms that write bytes.
+    dtype, written = (torch.float16, 2) if on_gpu else (torch.float32, 1)
+    mosaic = _SPEC.size * _SPEC.size * 3
+    for height, width in SIZES[device][: -1 if quick else None]:
+        size = f"{width}x{height}"
+        step(size)
+        image = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
+        images = [image.to(device, copy=True) for _ in range(pictures)]
+        # A mosaic is read and written once; both views ask for every pixel once, and write two mosaics.
+        for make_forms, moved in (
+            (fragment_forms, mosaic * (1 + written)),
+            (view_forms, image.numel() + 2 * mosaic * written),
+        ):
+            floor_bytes = pictures * moved
+            facts = {"size": size, "pictures": pictures, "device": device, "floor_bytes": floor_bytes}
+            # As a limit of a time, the floor shows as the part of the time that it makes up.
+            facts["limit"] = max(_floor(floor_bytes, device), launch)
+            timings = timed_in_turn(make_forms(images, dtype), warm_up=2, repeats=5 if quick else 50)
+            for name, samples in timings.items():
+                metric = f"{pictures} of {size}" if on_gpu else size
+                recorder.add(Measurement(name, metric, "s", "lower", samples, facts))
 
 
-def _measure(recorder: Recorder, forms: dict[str, Form], floor_bytes: int, size: str, quick: bool) -> None:
-    floor = float(np.median(timed(_copy(floor_bytes), warm_up=5, repeats=50)))
-    for name, samples in timed_in_turn(forms, warm_up=2, repeats=5 if quick else 50).items():
-        # As a limit of a time, the floor shows as the part of the time that it makes up.
-        facts = {"size": size, "floor_bytes": floor_bytes, "limit": floor}
-        recorder.add(Measurement(name, size, "s", "lower", samples, facts))
-
-
-def _copy(size: int) -> Form:
-    """A copy that moves `size` bytes in all, half of them read, half written."""
+def _floor(size: int, device: str) -> float:
+    """Seconds of a copy that moves `size` bytes in all, half of them read, half written."""
+    if device == "cuda":
+        return median(timed(copy_of(size // 2, device), warm_up=5, repeats=50))
     source = np.ones(size // 2, dtype=np.uint8)
     target = np.zeros_like(source)
-    return lambda: np.copyto(target, source)
+    return median(timed(lambda: np.copyto(target, source), warm_up=5, repeats=50))
 
 
-def _fragment_forms(image: Image) -> dict[str, Form]:
-    import torch
-
-    import glia.ops
-    from glia_export.graphs import gather_fragments
-
-    torch.set_num_threads(usable_cpus())
-    images = torch.from_numpy(image)[None]
-    sizes = torch.tensor([image.shape[:2]])
-    pixels, starts, ragged_sizes = glia.ops.pack_ragged([images[0]])
-    spec = FragmentSpec()
+def fragment_forms(images: Sequence[Tensor], dtype: torch.dtype) -> dict[str, Form]:
+    """Every form that samples fragments of pictures, uint8 [H, W, 3], where they lie; on the CPU there is but one."""
+    device = images[0].device.type
+    packed = glia.ops.pack_ragged(images)
     forms: dict[str, Form] = {
-        "fragments: NumPy reference": lambda: fragment_sample(image),
-        "fragments: torch.ops.glia.fragment_sample": lambda: torch.ops.glia.fragment_sample(images, sizes),
-        "fragments: standard operators (TorchScript)": lambda: gather_fragments(images, sizes, spec),
-        "fragments: ONNX function (ONNX Runtime, float)": _onnx_form(image),
-        "fragments: ragged, normalised (PyTorch)": lambda: glia.ops.fragment_sample_ragged(
-            pixels, starts, ragged_sizes, mean=_MEAN, std=_STD, dtype=torch.float32
-        ),
-    }
-    if _has_gpu():
-        on_gpu = [tensor.cuda() for tensor in (pixels, starts, ragged_sizes)]
-        forms["fragments: ragged, normalised fp16 (Triton)"] = lambda: _synchronized(
-            glia.ops.fragment_sample_ragged(*on_gpu, mean=_MEAN, std=_STD, dtype=torch.float16)
+        f"fragments: ragged, normalised ({_KERNEL[device]})": finished(
+            lambda: glia.ops.fragment_sample_ragged(*packed, mean=_MEAN, std=_STD, dtype=dtype), device
         )
-    return forms
+    }
+    if device == "cuda":
+        return forms
+    first, sizes = images[0][None], torch.tensor([images[0].shape[:2]])
+    image = images[0].numpy()
+    return {
+        "fragments: NumPy reference": lambda: fragment_sample(image),
+        "fragments: torch.ops.glia.fragment_sample": lambda: torch.ops.glia.fragment_sample(first, sizes),
+        "fragments: standard operators (TorchScript)": lambda: gather_fragments(first, sizes, _SPEC),
+        "fragments: ONNX function (ONNX Runtime, float)": _onnx_form(image),
+        **forms,
+    }
 
 
-def _view_forms(image: Image) -> dict[str, Form]:
-    import torch
-
-    from glia.ops.resize import bicubic_resize
-    from glia_export.graphs import gather_fragments
-
-    images, sizes, spec = torch.from_numpy(image)[None], torch.tensor([image.shape[:2]]), FragmentSpec()
+def view_forms(images: Sequence[Tensor], dtype: torch.dtype) -> dict[str, Form]:
+    """Every form that makes both views of pictures, uint8 [H, W, 3], where they lie; on the CPU there is but one."""
+    device = images[0].device.type
+    packed = glia.ops.pack_ragged(images)
+    forms: dict[str, Form] = {
+        f"views: ragged, normalised ({_KERNEL[device]})": finished(
+            lambda: glia.ops.ragged_views(*packed, mean=_MEAN, std=_STD, dtype=dtype), device
+        ),
+        "views: normalised, in PyTorch's own operators": finished(lambda: eager_views(images, dtype), device),
+    }
+    if device == "cuda":
+        return forms
+    first, sizes = images[0][None], torch.tensor([images[0].shape[:2]])
+    image = images[0].numpy()
     return {
         "views: Pillow and NumPy (runtime)": lambda: sample_views(image),
         "views: in the graph (PyTorch)": lambda: (
-            bicubic_resize(images, sizes, spec.size),
-            gather_fragments(images, sizes, spec),
+            bicubic_resize(first, sizes, _SPEC.size),
+            gather_fragments(first, sizes, _SPEC),
         ),
+        **forms,
     }
+
+
+def eager_views(images: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """`glia.ops.ragged_views` as one would write it: picture by picture, in PyTorch's own operators."""
+    device = images[0].device
+    mean, std = (torch.tensor(values, device=device)[:, None, None] for values in (_MEAN, _STD))
+    position = torch.arange(_SPEC.size, device=device)
+    cell, within = position // _SPEC.fragment, position % _SPEC.fragment
+    semantic, detail = [], []
+    for image in images:
+        planes = image.permute(2, 0, 1)
+        side = (_SPEC.size, _SPEC.size)
+        resized = interpolate(planes[None].float(), side, mode="bicubic", antialias=True, align_corners=False)[0]
+        rows, columns = (
+            torch.clamp(cell * (length // _SPEC.grid), max=length - _SPEC.fragment) + within
+            for length in image.shape[:2]
+        )
+        mosaic = planes[:, rows[:, None], columns[None, :]].float()
+        semantic.append(((resized.round().clamp(0, 255) - mean) / std).to(dtype))
+        detail.append(((mosaic - mean) / std).to(dtype))
+    return torch.stack(semantic), torch.stack(detail)
 
 
 def _onnx_form(image: Image) -> Form:
     """The model-local function alone, in ONNX Runtime."""
-    import onnx
-    from onnx import TensorProto, helper
-
-    from glia_export.fragment_sample_onnx import FUNCTION_DOMAIN, FUNCTION_NAME, fragment_sample_function
-
-    opset, side = 20, FragmentSpec().size
+    opset, side = 20, _SPEC.size
     graph = helper.make_graph(
         [helper.make_node(FUNCTION_NAME, ["images", "sizes"], ["mosaic"], domain=FUNCTION_DOMAIN)],
         "fragments",
@@ -129,16 +184,3 @@ def _onnx_form(image: Image) -> Form:
     onnx.checker.check_model(model)
     feed = {"images": image[None], "sizes": np.array([image.shape[:2]], dtype=np.int64)}
     return lambda: session.run(None, feed)
-
-
-def _has_gpu() -> bool:
-    import torch
-
-    return bool(torch.cuda.is_available())
-
-
-def _synchronized(result: object) -> object:
-    import torch
-
-    torch.cuda.synchronize()
-    return result

@@ -1,7 +1,7 @@
-"""What the commands of glia-bench have in common: options, the check for their packages, and where a result goes."""
+"""What the commands of glia-bench have in common: options, the check for their packages, and the frame of a run."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +13,7 @@ from glia_runtime.command import say as say_as
 from glia_runtime.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from glia_bench.recording import Recorder
+    from glia_bench.session import Session
 
 COMMAND = "glia-bench"
 BUNDLED = "bundled"
@@ -30,8 +30,8 @@ Backends = Annotated[
     list[str] | None,
     typer.Option(
         "--backend",
-        help="As in glia-infer: auto (the default), openvino:bf16, onnxruntime, ...; or all that can run here. May be "
-        "repeated.",
+        help="As in glia-infer: auto (the default), openvino:bf16, onnxruntime, ...; or all that can run here. For "
+        "checkpoints: pytorch (the default), pytorch:fp16. May be repeated.",
     ),
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
@@ -45,7 +45,7 @@ Html = Annotated[Path | None, typer.Option("--html", help="Write a page with tab
 
 
 @contextmanager
-def measuring(debug: bool, *packages: tuple[str, str]) -> Iterator[None]:
+def needing(debug: bool, *packages: tuple[str, str]) -> Iterator[None]:
     """Errors on one line; a missing package, (module, distribution), is refused before anything is measured."""
     with errors_on_one_line(COMMAND, debug):
         for module, distribution in packages:
@@ -57,30 +57,32 @@ def measuring(debug: bool, *packages: tuple[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def recorded(
+def measuring(
     command: str,
-    settings: dict[str, Any],
-    output: Path | None,
-    csv: Path | None,
-    html: Path | None,
-    notes: Sequence[str] = (),
-) -> Iterator["Recorder"]:
-    """A recorder for the block; what it holds at the end is printed, and written where asked for."""
-    from glia_bench.delivery import deliver
-    from glia_bench.recording import Recorder
+    debug: bool,
+    files: tuple[Path | None, Path | None, Path | None],
+    *packages: tuple[str, str],
+    **settings: Any,
+) -> Iterator["Session"]:
+    """A session for the block; what it has recorded at the end is printed, and written where asked for.
 
-    if html is not None:
-        import_module("matplotlib")  # a result must not be lost because the picture of it cannot be drawn
-    recorder = Recorder(command, settings, say)
-    for note in notes:
-        recorder.note(note)
-    yield recorder
-    deliver(recorder.finish(), output, csv, html)
+    Args:
+        command: its name.
+        debug: as in `needing`.
+        files: what --output, --csv and --html name.
+        packages: as in `needing`.
+        settings: the command's own options, for the result.
+    """
+    with needing(debug, *packages):
+        from glia_bench.recording import Recorder
+        from glia_bench.session import Session, deliver
 
-
-def pictures(folder: Path | None, paths: Sequence[Path]) -> str:
-    """The pictures of a run, for its settings."""
-    return f"{len(paths)} of {folder.name}" if folder is not None else f"{len(paths)} built-in"
+        if files[2] is not None:
+            import_module("matplotlib")  # a result must not be lost because the picture of it cannot be drawn
+        with ExitStack() as stack:
+            session = Session(Recorder(command, settings, say), stack)
+            yield session
+        deliver(session.recorder.finish(), *files)
 
 
 def say(line: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ WORST = 5
 _BATCH = 8
 
 
-def by_reference(references: Sequence[Path], subjects: Sequence[Subject]) -> list[tuple[Path, list[Subject]]]:
+def by_reference(references: Sequence[Path], subjects: Iterable[Subject]) -> list[tuple[Path, list[Subject]]]:
     """Each reference with the subjects that were exported from it; the first also with those from none of them."""
     digests = {sha256_file(path): path for path in reversed(references) if path.is_file()}
     found: dict[Path, list[Subject]] = {path: [] for path in references}

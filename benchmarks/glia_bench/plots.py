@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from glia_bench.results import Measurement, Run
+from glia_bench.tables import scaled
 
 # Without a date and with a fixed salt the same result makes the same file, so that a commit shows real changes only.
 _SETTINGS: Any = {
@@ -19,6 +20,8 @@ _SETTINGS: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
 }
+
+_WIDE = 20  # between two bars: from here on the shorter would not be seen on a linear axis
 
 
 @contextmanager
@@ -142,15 +145,25 @@ def roofline_plot(run: Run) -> str:
 
 
 def bars_plot(run: Run) -> str:
-    """The first quantity of every subject as bars, where no other picture says more."""
-    metric = run.measurements[0].metric
-    items = [item for item in run.measurements if item.metric == metric]
+    """Every figure in the first one's unit as a bar, where no other picture says more."""
+    scale, unit = scaled(run.measurements[0].unit)
+    items = [item for item in run.measurements if item.unit == run.measurements[0].unit]
+    figures = [item.median * scale for item in items]
+    # What is the same for all is said once, below.
+    subjects, metrics = {item.subject for item in items}, {item.metric for item in items}
+    if len(metrics) == 1:
+        labels, common = [item.subject for item in items], [*metrics]
+    elif len(subjects) == 1:
+        labels, common = [item.metric for item in items], [*subjects]
+    else:
+        labels, common = [_label(item) for item in items], []
     with _figure(7, 1.0 + 0.35 * len(items)) as (figure, sink):
         axes = figure.add_subplot()
-        scale, unit = (1000, "ms") if items[0].unit == "s" else (1, items[0].unit)
-        axes.barh([item.subject for item in items], [item.median * scale for item in items], height=0.6)
+        axes.barh(labels, figures, height=0.6)
         axes.invert_yaxis()
-        axes.set(xlabel=f"{metric}, {unit}", xscale="log")
+        axes.set(xlabel=", ".join([*common, unit]))
+        if max(figures) > _WIDE * min(figures):
+            axes.set(xscale="log", xlim=(min(figures) / 2, None))
         _grid(axes, "x")
     return _svg(sink)
 

@@ -21,12 +21,13 @@ class Recorder:
 
     Args:
         command: its name.
-        settings: its options.
+        settings: its options, and what else decides the figures; may grow.
         say: told what the user should know at once; all of it goes into the result as well.
     """
 
     def __init__(self, command: str, settings: dict[str, Any], say: Say) -> None:
-        self._command, self._settings, self._say = command, settings, say
+        self._command, self._say = command, say
+        self.settings = settings
         self.machine = this_machine()
         self._measurements: list[Measurement] = []
         self._notes: list[str] = []
@@ -60,7 +61,7 @@ class Recorder:
             command=self._command,
             created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             machine=self.machine,
-            settings=self._settings,
+            settings=self.settings,
             measurements=tuple(self._measurements),
             notes=tuple(self._notes),
             fixed_work=fixed,

@@ -137,12 +137,6 @@ def write_run(run: Run, path: str | Path) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(result: dict[str, Any], path: str | Path) -> None:
-    """Write the figures of a benchmark that makes no `Run`; raise `OutputError` where that cannot be done."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-
-
 def write_csv(run: Run, path: str | Path) -> None:
     """Write one row for every sample, so that a spreadsheet can doubt the medians; raise `OutputError`."""
     sink = io.StringIO()

@@ -1,4 +1,4 @@
-"""What this machine can do at most, and how much of it a model uses.
+"""``glia-bench roofline``: what this machine can do at most, and how much of it a model uses.
 
 The matrix peak and the copy bandwidth are measured, by the libraries that run the models. A model's operations are
 counted by PyTorch; its bytes are those that no implementation can avoid: the file of weights once a batch, the pictures
@@ -9,15 +9,17 @@ product than any that was tried here.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from glia_bench.measure import timed
+from glia_bench.measure import timed, timed_in_turn
+from glia_bench.nvidia import finished, torch_device
 from glia_bench.recording import Recorder
 from glia_bench.results import Measurement
 from glia_bench.subjects import ARITHMETIC, Subject
@@ -29,24 +31,27 @@ from glia_runtime.inputs import Inputs
 from glia_runtime.manifest import Manifest
 
 MACHINE = "this machine"
-_SIDE = 2048
-"""Of the square matrices: 50 MB in fp32, work enough for every core, and what a ViT-B multiplies is no larger."""
+_SIDE = {"cpu": 2048, "cuda": 8192}
+"""Of the square matrices, halved by --quick. On a CPU 50 MB in fp32, work enough for every core, and what a ViT-B
+multiplies is no larger; a GPU wants more to fill it.
+"""
 
-_QUICK_SIDE = 1024
-_SMALLEST_COPY = 64 << 20
+_SMALLEST_COPY = {"cpu": 64 << 20, "cuda": 1 << 30}
 
-Product = Callable[[], object]
+Call = Callable[[], object]
 
 
 @dataclass(frozen=True)
 class Ceilings:
-    """Limits of this machine.
+    """Limits of a device of this machine.
 
     Attributes:
+        device: "cpu" or "cuda".
         peaks: FLOP/s of the fastest matrix product by arithmetic ("fp32", "bf16").
         copy: bytes/s read and written by a copy larger than the caches.
     """
 
+    device: str
     peaks: dict[str, float]
     copy: float
 
@@ -67,33 +72,41 @@ class Cost:
     parameters: int
 
 
-def measure_ceilings(recorder: Recorder, *, quick: bool) -> Ceilings:
-    """Measure matrix peaks and copy bandwidth, add every library's to `recorder`, and return the best."""
-    side = _QUICK_SIDE if quick else _SIDE
+def measure_ceilings(recorder: Recorder, device: str, *, quick: bool) -> Ceilings:
+    """Measure matrix peaks and copy bandwidth, add every library's to `recorder`, and return the best.
+
+    Args:
+        recorder: takes the measurements.
+        device: that of --device; "auto" stands for where PyTorch computes.
+        quick: smaller and fewer.
+
+    Raises:
+        BackendError: there is no such device.
+    """
+    device = torch_device(device)
+    side, repeats = _SIDE[device] // (2 if quick else 1), 5 if quick else 20
     peaks: dict[str, float] = {}
-    for library, arithmetic, product in _products(side):
-        samples = timed(product, warm_up=2, repeats=5 if quick else 20)
-        rates = tuple(2 * side**3 / sample for sample in samples)
+    for library, arithmetic, product in _products(device, side):
+        rates = tuple(2 * side**3 / sample for sample in timed(product, warm_up=2, repeats=repeats))
         facts = {"ceiling": True, "side": side}
         item = recorder.add(
             Measurement(MACHINE, f"{arithmetic} matrix product, {library}", "FLOP/s", "higher", rates, facts)
         )
         peaks[arithmetic] = max(peaks.get(arithmetic, 0.0), item.median)
-    size = max(_SMALLEST_COPY, 4 * (recorder.machine.cache_bytes or 0))
-    samples = timed(_copy(size), warm_up=2, repeats=5 if quick else 20)
-    rates = tuple(2 * size / sample for sample in samples)
+    size = max(_SMALLEST_COPY[device], 4 * (recorder.machine.cache_bytes or 0))
+    rates = tuple(2 * size / sample for sample in timed(copy_of(size, device), warm_up=2, repeats=repeats))
     facts = {"ceiling": True, "size_bytes": size}
     copy = recorder.add(Measurement(MACHINE, "copy bandwidth", "bytes/s", "higher", rates, facts))
-    return Ceilings(peaks, copy.median)
+    return Ceilings(device, peaks, copy.median)
 
 
 def limit_facts(subject: Subject, inputs: Inputs, ceilings: Ceilings) -> dict[str, Any]:
     """For a row of `subject` on the batch `inputs`: its limit in images/s, and what it is made of.
 
-    Empty where the architecture is not one that PyTorch can count.
+    Empty where the architecture is not one that PyTorch can count, or the subject runs on another device.
     """
     cost = model_cost(subject.manifest)
-    if cost is None:
+    if cost is None or subject.backend.device != ceilings.device:
         return {}
     batch = len(next(iter(inputs.values())))
     arithmetic, peak = ceilings.peak(ARITHMETIC[subject.backend.precision])
@@ -131,43 +144,48 @@ def _count(architecture: str, config: str) -> Cost:
     return Cost(counter.get_total_flops(), sum(parameter.numel() for parameter in model.parameters()))
 
 
-def measure_roofline(recorder: Recorder, subject: Subject, inputs: Inputs, ceilings: Ceilings, *, quick: bool) -> None:
-    """Add the engine's rate on the batch `inputs` beside its limit."""
-    batch = len(next(iter(inputs.values())))
-    samples = timed(lambda: subject.run(inputs), warm_up=2, repeats=3 if quick else 20)
-    facts = {**subject.facts(), "batch": batch, **limit_facts(subject, inputs, ceilings)}
-    rates = tuple(batch / sample for sample in samples)
-    recorder.add(Measurement(subject.name, f"engine rate, batch {batch}", "images/s", "higher", rates, facts))
+def measure_roofline(
+    recorder: Recorder,
+    subjects: Collection[Subject],
+    paths: Sequence[Path],
+    batches: Sequence[int],
+    ceilings: Ceilings,
+    *,
+    quick: bool,
+    step: Callable[[str], None],
+) -> None:
+    """Add every engine's rate beside its limit, the subjects in turn for each size of batch."""
+    for batch in batches:
+        step(f"batch {batch}")
+        inputs = {subject: subject.batch(paths, batch) for subject in subjects}
+        calls = {subject: partial(subject.run, batched) for subject, batched in inputs.items()}
+        for subject, samples in timed_in_turn(calls, warm_up=2, repeats=5 if quick else 20).items():
+            facts = {**subject.facts(), "batch": batch, **limit_facts(subject, inputs[subject], ceilings)}
+            rates = tuple(batch / sample for sample in samples)
+            recorder.add(Measurement(subject.name, f"engine rate, batch {batch}", "images/s", "higher", rates, facts))
 
 
-def _products(side: int) -> Iterator[tuple[str, str, Product]]:
-    """(library, arithmetic, product of two square matrices) for each library that is here."""
-    rng = np.random.default_rng(0)
-    first, second = (rng.standard_normal((side, side)).astype(np.float32) for _ in range(2))
-    yield "NumPy", "fp32", lambda: first @ second
+def _products(device: str, side: int) -> Iterator[tuple[str, str, Call]]:
+    """(library, arithmetic, product of two square matrices) for each library that computes on `device`."""
     import torch
 
-    torch.set_num_threads(usable_cpus())
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    rng = np.random.default_rng(0)
+    first, second = (rng.standard_normal((side, side)).astype(np.float32) for _ in range(2))
     kinds = {"fp32": torch.float32, "bf16": torch.bfloat16}
     if device == "cuda":
         kinds["fp16"] = torch.float16  # on a CPU without fp16 units it is emulated: 0.2 GFLOP/s, ten seconds a product
+    else:
+        torch.set_num_threads(usable_cpus())
+        yield "NumPy", "fp32", lambda: first @ second
     for arithmetic, dtype in kinds.items():
         left, right = (torch.from_numpy(array).to(device, dtype) for array in (first, second))
-        yield "PyTorch", arithmetic, lambda left=left, right=right: _wait(left @ right)  # type: ignore[misc]
-    if is_installed("openvino"):
+        yield "PyTorch", arithmetic, finished(partial(torch.matmul, left, right), device)
+    if device == "cpu" and is_installed("openvino"):
         for arithmetic, hint in (("fp32", "f32"), ("bf16", "bf16")):
             yield "OpenVINO", arithmetic, _openvino_product(first, second, hint)
 
 
-def _wait(result: Any) -> None:
-    if result.is_cuda:
-        import torch
-
-        torch.cuda.synchronize()
-
-
-def _openvino_product(first: Any, second: Any, hint: str) -> Product:
+def _openvino_product(first: Any, second: Any, hint: str) -> Call:
     openvino: Any = import_module("openvino")
     operators: Any = import_module("openvino.opset13")
     left = operators.parameter(first.shape, np.float32)
@@ -178,10 +196,10 @@ def _openvino_product(first: Any, second: Any, hint: str) -> Product:
     return lambda: request.infer()
 
 
-def _copy(size: int) -> Product:
+def copy_of(size: int, device: str) -> Call:
+    """What copies `size` bytes in the memory of `device`, so that twice as many are moved."""
     import torch
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     source = torch.ones(size // 4, dtype=torch.float32, device=device)
     target = torch.zeros_like(source)
-    return lambda: _wait(target.copy_(source))
+    return finished(partial(target.copy_, source), device)

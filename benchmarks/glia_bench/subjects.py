@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,20 @@ import numpy as np
 import numpy.typing as npt
 
 from glia.evaluation.scoring import EagerBackend, is_checkpoint
+from glia_bench.measure import Say
+from glia_bench.nvidia import torch_device
 from glia_bench.options import ALL_BACKENDS, BUNDLED
 from glia_runtime.backends import choices, open_backend
 from glia_runtime.backends.base import Backend
 from glia_runtime.decode import decode
-from glia_runtime.errors import GliaError, UsageError
+from glia_runtime.errors import GliaError
 from glia_runtime.fragments import Image
 from glia_runtime.inputs import Inputs, Prepared, collate, prepare
 from glia_runtime.manifest import Manifest, Precision, read_manifest, verify_artifact
 from glia_runtime.scorer import BUNDLED_MODEL, Scorer
+
+EAGER = ("pytorch", "pytorch:fp16")
+"""The backends of a checkpoint: as it was trained, and halved as an export to fp16 is."""
 
 ARITHMETIC: dict[Precision, str] = {
     "fp32": "fp32",
@@ -44,7 +50,7 @@ class Spec:
 
     def __str__(self) -> str:
         """For a result's settings."""
-        return f"{self.path.name} in {'pytorch' if self.is_checkpoint else self.backend}"
+        return f"{self.path.name} in {self.backend}"
 
     @property
     def path(self) -> Path:
@@ -79,6 +85,7 @@ class Subject:
         return {
             "artifact": self.backend.artifact.name,
             "sha256": self.manifest.artifact_sha256,
+            "checkpoint": self.manifest.checkpoint_sha256,
             "backend": self.backend.name,
             "device": self.backend.device,
             "target": self.manifest.target if not isinstance(self.backend, EagerBackend) else "checkpoint",
@@ -95,6 +102,11 @@ class Subject:
         """A batch for `run`."""
         return collate(pictures, self.manifest)
 
+    def batch(self, paths: Sequence[Path], size: int) -> Inputs:
+        """A batch of `size` pictures for `run`, the files over and over."""
+        prepared = [self.prepare(decode(path)) for path in paths[:size]]
+        return self.collate(list(islice(cycle(prepared), size)))
+
     def run(self, inputs: Inputs) -> npt.NDArray[np.float32]:
         """The graph alone: float32 [B]."""
         return self.backend.run(inputs)
@@ -109,29 +121,29 @@ class Subject:
 
 
 def expand(models: Sequence[str] | None, backends: Sequence[str] | None, device: str) -> list[Spec]:
-    """Every model (by default the bundled one) in every backend (by default the one that `auto` picks).
+    """Every model (by default the bundled one) in every backend that is for it (by default the one `auto` picks).
 
-    "all" stands for the backends that can run a model here; a checkpoint has but one.
+    "all" stands for the backends that can run an artifact here; those of `EAGER` are for checkpoints, the others for
+    artifacts.
     """
     specs: dict[Spec, None] = {}
     for model in models or [BUNDLED]:
-        for backend in backends or ["auto"]:
+        checkpoint = Spec(model).is_checkpoint
+        fitting = [backend for backend in backends or () if (backend in EAGER) == checkpoint]
+        for backend in fitting or [EAGER[0] if checkpoint else "auto"]:
             spec = Spec(model, device, backend)
-            if spec.is_checkpoint:
-                specs[Spec(model, device)] = None
-            elif backend == ALL_BACKENDS:
-                specs |= dict.fromkeys(_all(spec))
-            else:
-                specs[spec] = None
+            specs |= dict.fromkeys(_all(spec) if backend == ALL_BACKENDS else [spec])
     return list(specs)
 
 
 def _all(spec: Spec) -> list[Spec]:
+    by_default = Spec(spec.model, spec.device)
     try:
         ways = choices(spec.path, read_manifest(spec.path), spec.device)
     except GliaError:  # said when it is opened
-        return [Spec(spec.model, spec.device)]
-    return [Spec(spec.model, way.device, way.info.title) for way in ways if way.obstacle(spec.path) is None]
+        return [by_default]
+    able = [way for way in ways if way.obstacle(spec.path) is None]
+    return [Spec(spec.model, way.device, way.info.title) for way in able] or [by_default]
 
 
 def open_subject(spec: Spec) -> Subject:
@@ -142,7 +154,8 @@ def open_subject(spec: Spec) -> Subject:
     """
     path = spec.path
     if spec.is_checkpoint:
-        backend: Backend = EagerBackend(path, "cpu" if spec.device == "auto" else spec.device)
+        precision: Precision = "fp16" if spec.backend == EAGER[1] else "fp32"
+        backend: Backend = EagerBackend(path, torch_device(spec.device), precision)
     else:
         manifest = read_manifest(path)
         verify_artifact(path, manifest)
@@ -155,19 +168,21 @@ def open_subject(spec: Spec) -> Subject:
     return Subject(f"{path.name} ({title})", backend)
 
 
-def open_subjects(specs: Sequence[Spec]) -> tuple[list[Subject], list[str]]:
-    """Open each that can run here; also return one line for each that cannot.
+def open_subjects(specs: Sequence[Spec], note: Say) -> dict[Spec, Subject]:
+    """Open each that can run here; `note` is told a line about each that cannot.
 
     Raises:
         GliaError: none of them can; the first one's reason.
     """
-    subjects: list[Subject] = []
+    subjects: dict[Spec, Subject] = {}
     refusals: list[GliaError] = []
     for spec in specs:
         try:
-            subjects.append(open_subject(spec))
+            subjects[spec] = open_subject(spec)
         except GliaError as error:
             refusals.append(error)
     if not subjects:
-        raise refusals[0] if refusals else UsageError("no model given; name an artifact, a checkpoint or 'bundled'")
-    return subjects, [f"left out: {error}" for error in refusals]
+        raise refusals[0]
+    for refusal in refusals:
+        note(f"left out: {refusal}")
+    return subjects

@@ -11,19 +11,22 @@ Table = list[list[str]]
 """The header, then the rows."""
 
 
+def scaled(unit: str) -> tuple[float, str]:
+    """What to multiply a figure by for people, and its unit then: seconds as ms, bytes as MB."""
+    return {
+        "s": (1e3, "ms"),
+        "bytes": (1e-6, "MB"),
+        "FLOP/s": (1e-9, "GFLOP/s"),
+        "bytes/s": (1e-9, "GB/s"),
+    }.get(unit, (1.0, unit))
+
+
 def quantity(value: float | None, unit: str) -> str:
-    """A figure for people: seconds as ms, bytes as MB, three significant digits."""
+    """A figure for people, in three significant digits."""
     if value is None:
         return ""
-    scale, suffix = {
-        "s": (1e3, " ms"),
-        "bytes": (1e-6, " MB"),
-        "FLOP/s": (1e-9, " GFLOP/s"),
-        "bytes/s": (1e-9, " GB/s"),
-        "J": (1.0, " J"),
-        "images/s": (1.0, " images/s"),
-    }.get(unit, (1.0, f" {unit}" if unit else ""))
-    return f"{_three(value * scale)}{suffix}"
+    scale, shown = scaled(unit)
+    return f"{_three(value * scale)} {shown}".rstrip()
 
 
 def _three(value: float) -> str:
@@ -39,11 +42,13 @@ def percent(part: float | None) -> str:
 
 
 def measurements_table(run: Run) -> Table:
-    """Every measurement: median, percentiles, spread, and its part of the machine's limit where that is known."""
+    """Every measurement: median, percentiles, spread; where known its part of its limit, its speed against eager."""
     from glia_bench.latency import measured_percentiles
 
     limited = any("limit" in item.facts for item in run.measurements)
-    rows = [["", "", "median", "p90", "p99", "samples", "variation"] + (["of its limit"] if limited else [])]
+    faster = times_eager(run)
+    header = ["", "", "median", "p90", "p99", "samples", "variation"]
+    rows = [header + ["of its limit"] * limited + ["times eager"] * bool(faster)]
     for item in run.measurements:
         many = len(item.samples) > 1
         # Of a rate the slow end is the low one; percentiles of rates would mislead.
@@ -51,8 +56,23 @@ def measurements_table(run: Run) -> Table:
         row = [item.subject, item.metric, quantity(item.median, item.unit)]
         row += [quantity(tail.get(key), item.unit) for key in ("90", "99")]
         row += [str(len(item.samples)), percent(item.variation) if not item.facts.get("mixed") else "mixed"]
-        rows.append(row + ([of_limit(item)] if limited else []))
+        row += [of_limit(item)] * limited
+        rows.append(row + [faster.get((item.subject, item.metric), "")] * bool(faster))
     return rows
+
+
+def times_eager(run: Run) -> dict[tuple[str, str], str]:
+    """By (subject, metric): how many times as fast as its own checkpoint in eager PyTorch fp32, where that was run."""
+    timed = [item for item in run.measurements if item.unit in ("s", "images/s") and "target" in item.facts]
+    plain = [item for item in timed if item.facts["target"] == "checkpoint" and item.facts["computes_in"] == "fp32"]
+    eager = {(item.facts.get("checkpoint"), item.metric): item for item in plain}
+    found = {}
+    for item in timed:
+        base = eager.get((item.facts.get("checkpoint"), item.metric), item)
+        slow, fast = (base, item) if item.better == "higher" else (item, base)
+        if base is not item and slow.median > 0:
+            found[item.subject, item.metric] = _three(fast.median / slow.median)
+    return found
 
 
 def of_limit(item: Measurement) -> str:
@@ -78,11 +98,13 @@ def parity_table(run: Run) -> Table:
 def peers_table(run: Run) -> Table:
     """One row for each subject, its quantities in columns."""
     metrics = list(dict.fromkeys(item.metric for item in run.measurements))
-    rows = [["", *metrics, "weights"]]
+    faster = times_eager(run)
+    rows = [["", *metrics, "weights"] + ["from files, times eager"] * bool(faster)]
     for subject in run.subjects():
         found = {item.metric: item for item in run.measurements if item.subject == subject}
         cells = [quantity(found[name].median, found[name].unit) if name in found else "" for name in metrics]
-        rows.append([subject, *cells, next(iter(found.values())).facts.get("weights", "")])
+        cells.append(next(iter(found.values())).facts.get("weights", ""))
+        rows.append([subject, *cells] + [faster.get((subject, "from files"), "")] * bool(faster))
     return rows
 
 
@@ -90,7 +112,7 @@ def comparison_table(comparisons: Sequence[Comparison]) -> Table:
     """Ratios B / A with their intervals."""
     rows = [["", "", "A", "B", "B / A", "95 % interval", ""]]
     for item in comparisons:
-        interval = "too few samples" if item.low is None else f"{item.low:.3f} to {item.high:.3f}"
+        interval = "none" if item.low is None else f"{item.low:.3f} to {item.high:.3f}"
         medians = [quantity(value, item.unit) for value in (item.before, item.after)]
         rows.append([item.subject, item.metric, *medians, f"{item.ratio:.3f}", interval, item.verdict])
     return rows

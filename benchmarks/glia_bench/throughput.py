@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import cycle, islice, product
+from itertools import product
 from pathlib import Path
 
 from glia_bench import nvidia
@@ -14,9 +14,7 @@ from glia_bench.recording import Recorder
 from glia_bench.results import Measurement
 from glia_bench.roofline import Ceilings, limit_facts
 from glia_bench.subjects import Spec, Subject, open_subject
-from glia_runtime.decode import decode
 from glia_runtime.errors import GliaError
-from glia_runtime.inputs import Inputs
 
 WARM_UP = 2
 
@@ -53,7 +51,7 @@ class Point:
 
 def measure_throughput(
     recorder: Recorder,
-    specs: Sequence[Spec],
+    subjects: Mapping[Spec, Subject],
     paths: Sequence[Path],
     batches: Sequence[int],
     cores: Sequence[int],
@@ -61,37 +59,23 @@ def measure_throughput(
     ceilings: Ceilings,
     step: Callable[[str], None],
 ) -> None:
-    """Measure every combination; one that cannot run is a remark, and the others go on.
-
-    Raises:
-        GliaError: none of the models can be opened.
-    """
-    failures: list[GliaError] = []
-    for spec in specs:
+    """Measure every combination; one that cannot run is a remark, and the others go on."""
+    for (spec, subject), count, batch in product(subjects.items(), cores, batches):
+        step(f"{subject.name}: batch {batch}, {count} cores")
+        setting = Setting(spec, batch, count)
         try:
-            subject = open_subject(spec)
+            point = in_fresh_process(measure_setting, setting, list(paths), effort, cores=count)
         except GliaError as error:
-            failures.append(error)
-            recorder.note(f"left out: {error}")
+            recorder.note(f"{subject.name}, batch {batch}, {count} cores: {error}")
             continue
-        for count, batch in product(cores, batches):
-            step(f"{subject.name}: batch {batch}, {count} cores")
-            setting = Setting(spec, batch, count)
-            try:
-                point = in_fresh_process(measure_setting, setting, list(paths), effort, cores=count)
-            except GliaError as error:
-                recorder.note(f"{subject.name}, batch {batch}, {count} cores: {error}")
-                continue
-            _add(recorder, subject, setting, point, limit_facts(subject, batch_of(subject, paths, batch), ceilings))
-    if len(failures) == len(specs):
-        raise failures[0]
+        _add(recorder, subject, setting, point, limit_facts(subject, subject.batch(paths, batch), ceilings))
 
 
 def measure_setting(setting: Setting, paths: Sequence[Path], effort: Effort) -> Point:
     """Runs in the process that is measured."""
     before = nvidia.memory_bytes()
     subject = open_subject(setting.spec)
-    inputs = batch_of(subject, paths, setting.batch)
+    inputs = subject.batch(paths, setting.batch)
     timed(lambda: subject.run(inputs), warm_up=WARM_UP, repeats=1)
     taken = joules()
     samples = timed(lambda: subject.run(inputs), warm_up=0, repeats=effort.repeats, at_least=effort.seconds)
@@ -102,11 +86,6 @@ def measure_setting(setting: Setting, paths: Sequence[Path], effort: Effort) -> 
         used - before if used is not None and before is not None else None,
         after - taken if after is not None and taken is not None and after > taken else None,
     )
-
-
-def batch_of(subject: Subject, paths: Sequence[Path], batch: int) -> Inputs:
-    """A batch of that many pictures, the files over and over, ready for the graph."""
-    return subject.collate([subject.prepare(decode(path)) for path in islice(cycle(paths), batch)])
 
 
 def _add(recorder: Recorder, subject: Subject, setting: Setting, point: Point, limit: dict[str, object]) -> None:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from glia_runtime.backends.base import Backend
 from glia_runtime.inputs import Inputs
-from glia_runtime.manifest import Manifest, Probe, manifest_path, sha256_file
+from glia_runtime.manifest import Manifest, Precision, Probe, manifest_path, sha256_file
 from glia_runtime.scorer import BUNDLED_MODEL, Scorer
 
 BUNDLED = "bundled"
@@ -16,15 +16,15 @@ _CHECKPOINTS = (".pt", ".pth", ".safetensors")
 
 
 class EagerBackend(Backend):
-    """A checkpoint in eager PyTorch fp32, as whoever trains it runs it.
+    """A checkpoint in eager PyTorch, as whoever trains it runs it; or halved, as an export to fp16 is.
 
     Its manifest says what an export would, but for `target`, which has no name for a checkpoint.
     """
 
     name = "pytorch"
 
-    def __init__(self, checkpoint: Path, device: str = "cpu") -> None:
-        """Load `checkpoint` on `device`, "cpu" or "cuda".
+    def __init__(self, checkpoint: Path, device: str = "cpu", precision: Precision = "fp32") -> None:
+        """Load `checkpoint` on `device`, "cpu" or "cuda", to compute in fp32 or fp16.
 
         Raises:
             CheckpointError: it cannot be read.
@@ -46,12 +46,15 @@ class EagerBackend(Backend):
             probe=Probe((), 0.0),
             **model.view_spec.manifest_fields(),
         )
-        super().__init__(checkpoint, manifest, device)
+        super().__init__(checkpoint, manifest, device, precision=precision)
 
     def _load(self) -> None:
         import torch
 
         torch.set_num_threads(self.threads)
+        if self.precision == "fp16":
+            self._model.fold_normalization()
+            self._model.halve()
         self._model.to(self.device)
 
     def _run(self, inputs: Inputs) -> npt.NDArray[Any]:

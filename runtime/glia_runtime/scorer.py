@@ -81,6 +81,11 @@ class Scorer:
         """Which backend and device were picked, and why: one line for whoever watches."""
         return f"{self.title}: {self.why}"
 
+    @property
+    def batch_size(self) -> int:
+        """Pictures in one run of the graph, at most: 8, or 1 where each is many crops."""
+        return max(1, DEFAULT_BATCH_SIZE // self.manifest.view_spec.looks)
+
     def score(self, images: Iterable[Image | bytes]) -> npt.NDArray[np.float32]:
         """Score pictures, uint8 RGB arrays [H, W, 3] of any sizes or the bytes of files: float32 [B], in order.
 
@@ -96,7 +101,7 @@ class Scorer:
             raise ImageError("score() got one array; pass a list of pictures: scorer.score([image])")
         scores = [
             self._run([prepared for _, prepared in group if not isinstance(prepared, str)])
-            for group in in_batches(self._prepare_all(images), self._batch_size(None))
+            for group in in_batches(self._prepare_all(images), self.batch_size)
         ]
         result = np.concatenate(scores) if scores else np.empty(0, dtype=np.float32)
         if not np.isfinite(result).all():
@@ -119,7 +124,7 @@ class Scorer:
             raise UsageError(
                 f"{self.artifact}: gives scores and no maps; export one that does: glia-export MODEL --to onnx --maps"
             )
-        groups = in_batches(self._prepare_all(images), self._batch_size(None))
+        groups = in_batches(self._prepare_all(images), self.batch_size)
         batches = ([prepared for _, prepared in group if not isinstance(prepared, str)] for group in groups)
         return [item for batch in batches for item in self._backend.run_maps(collate(batch, self.manifest))]
 
@@ -152,7 +157,9 @@ class Scorer:
         """
         if isinstance(sources, (str, bytes, os.PathLike)):
             raise UsageError("stream() got a single path; pass a list of paths: scorer.stream([path])")
-        size = self._batch_size(batch_size)
+        size = self.batch_size if batch_size is None else batch_size
+        if size < 1:
+            raise UsageError(f"the batch size is {size}; pass 1 or more")
         threads = usable_cpus() if workers is None else workers
         if threads < 1:
             raise UsageError(f"workers is {threads}; pass 1 or more")
@@ -215,12 +222,6 @@ class Scorer:
         backend = self._backend
         row = self.manifest.parity_row(backend.name, backend.precision, backend.device)
         return row.bound_max_abs if row else self.manifest.probe.tolerance
-
-    def _batch_size(self, wanted: int | None) -> int:
-        size = max(1, DEFAULT_BATCH_SIZE // self.manifest.view_spec.looks) if wanted is None else wanted
-        if size < 1:
-            raise UsageError(f"the batch size is {size}; pass 1 or more")
-        return size
 
     def _run(self, pictures: Sequence[Prepared]) -> npt.NDArray[np.float32]:
         return self._backend.run(collate(pictures, self.manifest))

@@ -3,6 +3,7 @@
 import importlib.util
 import sys
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -35,6 +36,15 @@ def test_the_picture_is_well_formed_and_the_same_every_time() -> None:
     first = run_plot(run)
     assert ElementTree.fromstring(first).tag.endswith("svg")
     assert run_plot(run) == first
+
+
+def test_every_figure_in_the_first_unit_is_a_bar() -> None:
+    figures = (("fast", "images/s", 9.0), ("slow", "images/s", 1.0), ("slow / fast", "", 0.1))
+    items = tuple(Measurement("one", metric, unit, "higher", (value,)) for metric, unit, value in figures)
+    drawn = run_plot(replace(run_of(1.0), command="stream", measurements=items))
+    # matplotlib repeats every text in a comment beside its outlines.
+    assert all(f"<!-- {text} -->" in drawn for text in ("fast", "slow", "one, images/s"))
+    assert "slow / fast" not in drawn
 
 
 def test_the_page_escapes_what_it_is_given() -> None:

@@ -1,20 +1,24 @@
 """Limits are measured, operations are counted, and a part of a limit is a part."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
-from glia.models import create_model
+from glia.models import create_model, save_checkpoint
+from glia_bench.cli import app
 from glia_bench.options import BUNDLED
-from glia_bench.results import Measurement
-from glia_bench.roofline import Ceilings, limit_facts, measure_ceilings, model_cost
+from glia_bench.results import Measurement, read_run
+from glia_bench.roofline import MACHINE, Ceilings, limit_facts, model_cost
 from glia_bench.subjects import Spec, open_subject
-from glia_bench.tables import of_limit
-from glia_runtime.manifest import read_manifest
+from glia_bench.tables import of_limit, times_eager
+from glia_runtime.manifest import read_manifest, sha256_file
 from glia_runtime.scorer import BUNDLED_MODEL
-from tests.glia_bench.subjects import recorder
+from tests.glia_export.conftest import spread_model
+from tests.glia_runtime.artifacts import rewrite
 
 
 def test_operations_are_those_of_a_plain_vit_twice_and_its_adapters() -> None:
@@ -47,9 +51,9 @@ def test_the_limit_is_the_slower_of_the_two() -> None:
     bundled = open_subject(Spec(BUNDLED, backend="onnxruntime"))
     view = np.zeros((2, 224, 224, 3), np.uint8)
     inputs = {"semantic": view, "detail": view}
-    computing = limit_facts(bundled, inputs, Ceilings({"fp32": 1e9}, copy=1e15))
+    computing = limit_facts(bundled, inputs, Ceilings("cpu", {"fp32": 1e9}, copy=1e15))
     assert computing["limit"] == pytest.approx(1e9 / computing["flops"])
-    moving = limit_facts(bundled, inputs, Ceilings({"fp32": 1e15}, copy=1e6))
+    moving = limit_facts(bundled, inputs, Ceilings("cpu", {"fp32": 1e15}, copy=1e6))
     weights = BUNDLED_MODEL.stat().st_size
     assert moving["limit"] == pytest.approx(1e6 / ((weights + 2 * view.nbytes) / 2))
     half = Measurement("a", "rate", "images/s", "higher", (moving["limit"] / 2,), moving)
@@ -59,18 +63,66 @@ def test_the_limit_is_the_slower_of_the_two() -> None:
 
 
 def test_narrow_arithmetic_is_never_held_to_less_than_fp32() -> None:
-    assert Ceilings({"fp32": 3.0, "bf16": 2.0}, 1.0).peak("bf16") == ("fp32", 3.0)
-    assert Ceilings({"fp32": 3.0, "bf16": 9.0}, 1.0).peak("bf16") == ("bf16", 9.0)
-    assert Ceilings({"fp32": 3.0}, 1.0).peak("fp16") == ("fp32", 3.0)
+    assert Ceilings("cpu", {"fp32": 3.0, "bf16": 2.0}, 1.0).peak("bf16") == ("fp32", 3.0)
+    assert Ceilings("cpu", {"fp32": 3.0, "bf16": 9.0}, 1.0).peak("bf16") == ("bf16", 9.0)
+    assert Ceilings("cpu", {"fp32": 3.0}, 1.0).peak("fp16") == ("fp32", 3.0)
 
 
-def test_the_ceilings_are_measured() -> None:
+def test_another_device_has_no_limit_here() -> None:
+    bundled = open_subject(Spec(BUNDLED, backend="onnxruntime"))
+    view = np.zeros((1, 224, 224, 3), np.uint8)
+    assert not limit_facts(bundled, {"semantic": view, "detail": view}, Ceilings("cuda", {"fp32": 1e9}, 1e9))
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    save_checkpoint(spread_model(), tmp_path / "model.pt")
+    return tmp_path / "model.pt"
+
+
+def test_the_command_measures_the_ceilings_and_every_model_against_eager(
+    checkpoint: Path, views_artifact: Path, tmp_path: Path
+) -> None:
+    # An artifact that says it was exported from the checkpoint, and one that says otherwise.
+    ours, theirs = tmp_path / "ours.onnx", tmp_path / "theirs.onnx"
+    for path, digest in ((ours, sha256_file(checkpoint)), (theirs, "0" * 64)):
+        path.write_bytes(views_artifact.read_bytes())
+        rewrite(path, read_manifest(views_artifact), checkpoint_sha256=digest)
+    models = [option for path in (ours, theirs, checkpoint) for option in ("--model", str(path))]
+    output, html = tmp_path / "roofline.json", tmp_path / "roofline.html"
     threads = torch.get_num_threads()
-    recording = recorder()
-    ceilings = measure_ceilings(recording, quick=True)
-    torch.set_num_threads(threads)
-    found = {item.metric: item.median for item in recording.finish().measurements}
-    assert ceilings.peaks["fp32"] == max(rate for name, rate in found.items() if name.startswith("fp32"))
-    assert ceilings.copy == found["copy bandwidth"]
+    try:
+        options = ["--batch", "3", "--device", "cpu", "--quick", "-o", str(output), "--html", str(html)]
+        done = CliRunner().invoke(app, ["roofline", *models, "--backend", "onnxruntime", *options])
+    finally:
+        torch.set_num_threads(threads)
+    assert done.exit_code == 0, done.output
+    run = read_run(output)
+    ceilings = {item.metric: item.median for item in run.measurements if item.subject == MACHINE}
     # A core of the last ten years adds and multiplies more than once a nanosecond, and copies more than 100 MB/s.
-    assert ceilings.peaks["fp32"] > 1e9 and ceilings.copy > 1e8
+    assert max(rate for name, rate in ceilings.items() if name.startswith("fp32")) > 1e9
+    assert ceilings["copy bandwidth"] > 1e8
+    engine = {item.subject.split()[0]: item for item in run.measurements if item.subject != MACHINE}
+    assert {item.metric for item in engine.values()} == {"engine rate, batch 3"}
+    eager = engine["model.pt"]
+    assert 0 < eager.median < eager.facts["limit"]
+    ratio = engine["ours.onnx"].median / eager.median
+    (shown,) = times_eager(run).values()
+    assert float(shown) == pytest.approx(ratio, rel=0.01)
+    rows = {line.split()[0]: line.rstrip() for line in done.stdout.splitlines()}
+    assert rows["ours.onnx"].endswith(shown) and not rows["theirs.onnx"].endswith(shown)
+    assert html.read_text().count("<svg") == 1
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_eager_and_halved_against_the_peak_of_a_gpu(checkpoint: Path, tmp_path: Path) -> None:
+    output = tmp_path / "roofline.json"
+    backends = ["--backend", "pytorch", "--backend", "pytorch:fp16", "--device", "cuda"]
+    done = CliRunner().invoke(app, ["roofline", "--model", str(checkpoint), *backends, "--quick", "-o", str(output)])
+    assert done.exit_code == 0, done.output
+    run = read_run(output)
+    assert any(item.metric.startswith("fp16 matrix product") for item in run.measurements)
+    rates = [item for item in run.measurements if item.unit == "images/s"]
+    assert {item.facts["computes_in"] for item in rates} == {"fp32", "fp16"}
+    assert all(0 < item.median < item.facts["limit"] for item in rates)

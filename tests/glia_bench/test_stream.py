@@ -1,48 +1,79 @@
-"""The pipeline's benchmarks run, and record what they print."""
+"""The stream is measured beside its stages, on what it was asked for, and says what draft costs in scores."""
 
-import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
-import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from glia_bench import memory, stream
-from tests.glia_runtime import artifacts
+from glia_bench.cli import app
+from glia_bench.results import read_run
+from glia_bench.stream import BACKEND, DECODE, DRAFT, PILLOW, STREAM, enlarged, measure_stream
+from glia_runtime.backends.onnxruntime import OnnxRuntimeBackend
+from glia_runtime.errors import ImageError
+from glia_runtime.inputs import Inputs
+from tests.glia_bench.subjects import recorder, subject
 
 
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    path = tmp_path / "model.onnx"
-    artifacts.save_views(path)
-    return path
+def test_the_command(views_artifact: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    Image.fromarray(np.full((300, 400, 3), 9, np.uint8)).save(folder / "grey.jpg")
+    output, html = tmp_path / "stream.json", tmp_path / "stream.html"
+    options = ["--images", str(folder), "--megapixels", "1", "--count", "9", "--quick"]
+    files = ["--output", str(output), "--html", str(html)]
+    done = CliRunner().invoke(app, ["stream", "--model", str(views_artifact), *options, *files])
+    assert done.exit_code == 0, done.output
+    run = read_run(output)
+    assert (run.settings["count"], run.settings["images"], run.settings["megapixels"]) == (9, "1 of images", 1.0)
+    found = {item.metric: item for item in run.measurements}
+    rates = [item.metric for item in run.measurements if item.unit == "images/s"]
+    assert rates == [BACKEND, DECODE, PILLOW, STREAM, DRAFT]
+    for name in (STREAM, DRAFT):
+        for alone in (BACKEND, DECODE):
+            for ratio, whole, part in zip(
+                *(found[metric].samples for metric in (f"{name} / {alone}", name, alone)), strict=True
+            ):
+                assert ratio == pytest.approx(whole / part)
+    assert found["draft, largest score difference"].median == pytest.approx(0, abs=1e-6)  # a picture of one colour
+    assert f"{STREAM} / {DECODE}" in done.stdout
+    # Every rate is a bar of its own, all of one subject.
+    assert html.read_text().count("<svg") == 1
 
 
-def test_stream(model: Path, tmp_path: Path) -> None:
-    images = tmp_path / "images"
-    images.mkdir()
-    Image.fromarray(np.full((300, 400, 3), 9, np.uint8)).save(images / "grey.jpg")
-    app = typer.Typer()
-    app.command()(stream.main)
-    output = tmp_path / "result.json"
-    options = ["--images", str(images), "--model", str(model), "--megapixels", "1", "--count", "9", "--repeats", "1"]
-    result = CliRunner().invoke(app, [*options, "--output", str(output)])
-    assert result.exit_code == 0, result.output
-    stored = json.loads(output.read_text())
-    assert stored["pictures"] == 9
-    assert set(stored["median_pictures_per_second"]) == {"backend", "decode", "pillow", "stream", "draft"}
-    assert stored["draft_largest_score_difference"] == pytest.approx(0, abs=1e-6)  # of a picture of one colour
+def test_draft_is_left_out_where_the_graph_makes_the_views(image_artifact: Path, photographs: list[Path]) -> None:
+    recording = recorder()
+    measure_stream(recording, subject(image_artifact), photographs, repeats=1)
+    assert not [item for item in recording.finish().measurements if "draft" in item.metric]
 
 
-def test_memory(model: Path, tmp_path: Path) -> None:
-    app = typer.Typer()
-    app.command()(memory.main)
-    output = tmp_path / "result.json"
-    result = CliRunner().invoke(app, ["--few", "100", "--many", "300", "--model", str(model), "--output", str(output)])
-    assert result.exit_code == 0, result.output
-    few, many = json.loads(output.read_text())["runs"]
-    assert (few["pictures"], few["failed"]) == (100, 2)
-    assert (many["pictures"], many["failed"]) == (300, 6)
-    assert few["threads_left"] == few["handles_left"] == many["threads_left"] == many["handles_left"] == 0
+def test_the_backend_is_given_as_many_pictures_as_the_stream(views_artifact: Path, photographs: list[Path]) -> None:
+    seen: list[int] = []
+
+    class Counting(OnnxRuntimeBackend):
+        def _run(self, inputs: Inputs) -> npt.NDArray[Any]:
+            seen.append(len(next(iter(inputs.values()))))
+            return super()._run(inputs)
+
+    measure_stream(recorder(), subject(views_artifact, Counting), photographs * 4, repeats=1)
+    # In batches of 8 of 20 pictures: alone, warm-up and round; the stream and draft likewise, and both once for scores.
+    assert seen == [8, 8, 4] * 8
+
+
+def test_a_picture_that_fails_is_no_fast_picture(views_artifact: Path, photographs: list[Path], tmp_path: Path) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(photographs[0].read_bytes()[:100])
+    with pytest.raises(ImageError, match=r"broken\.jpg"):
+        measure_stream(recorder(), subject(views_artifact), [photographs[0], broken], repeats=1)
+
+
+def test_pictures_are_enlarged_in_their_own_shape(photographs: list[Path]) -> None:
+    with enlarged(photographs[:1], 0.5) as (path,), Image.open(photographs[0]) as small, Image.open(path) as large:
+        assert large.width * large.height == pytest.approx(0.5e6, rel=0.01)
+        assert large.width / large.height == pytest.approx(small.width / small.height, rel=0.01)
+    assert not path.exists()
+    with enlarged(photographs, None) as same:
+        assert same == photographs

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from glia.models import save_checkpoint
 from glia_bench.options import BUNDLED
-from glia_bench.subjects import Spec, expand, open_subject, open_subjects
+from glia_bench.subjects import EAGER, Spec, expand, open_subject, open_subjects
 from glia_runtime.backends import BACKENDS
 from glia_runtime.errors import ArtifactError, BackendError
 from tests.glia_export.conftest import spread_model
@@ -20,15 +21,18 @@ def test_every_model_in_every_backend_and_a_checkpoint_once(tmp_path: Path) -> N
         "model.pt in pytorch",
     ]
     assert expand(None, None, "auto") == [Spec(BUNDLED)]
+    halved = expand([BUNDLED, "model.pt"], ["pytorch", "pytorch:fp16"], "cpu")
+    assert [spec.backend for spec in halved] == ["auto", "pytorch", "pytorch:fp16"]
 
 
 def test_all_stands_for_what_runs_here() -> None:
     specs = expand([BUNDLED], ["all"], "cpu")
     assert "onnxruntime" in {spec.backend for spec in specs}
     assert {spec.backend for spec in specs} <= {info.title for info in BACKENDS if info.target == "onnx"}
-    subjects, refusals = open_subjects(specs)
-    assert not refusals
-    assert len({subject.name for subject in subjects}) == len(specs)  # names tell them apart
+    refusals: list[str] = []
+    subjects = open_subjects(specs, refusals.append)
+    assert not refusals and list(subjects) == specs
+    assert len({subject.name for subject in subjects.values()}) == len(specs)  # names tell them apart
 
 
 def test_a_checkpoint_runs_in_pytorch_as_the_model_does(tmp_path: Path) -> None:
@@ -39,11 +43,23 @@ def test_a_checkpoint_runs_in_pytorch_as_the_model_does(tmp_path: Path) -> None:
     assert subject.manifest.score_scale == model.score_scale
 
 
+def test_a_checkpoint_can_be_halved(tmp_path: Path, photographs: list[Path]) -> None:
+    model = spread_model()
+    save_checkpoint(model, tmp_path / "model.pt")
+    whole, half = (open_subject(Spec(str(tmp_path / "model.pt"), "cpu", backend)) for backend in EAGER)
+    assert (whole.name, half.name) == ("model.pt (pytorch)", "model.pt (pytorch:fp16)")
+    assert (whole.facts()["computes_in"], half.facts()["computes_in"]) == ("fp32", "fp16")
+    inputs = whole.batch(photographs, len(photographs))
+    difference = np.abs(whole.run(inputs) - half.run(inputs)).max()
+    assert 0 < difference <= 1e-2 * model.score_scale.range  # the parity bound of fp16
+
+
 def test_what_cannot_be_opened_is_left_out_and_nothing_at_all_is_an_error(views_artifact: Path) -> None:
     missing = Spec("none.onnx")
-    subjects, refusals = open_subjects([missing, Spec(str(views_artifact), backend="onnxruntime")])
+    refusals: list[str] = []
+    subjects = open_subjects([missing, Spec(str(views_artifact), backend="onnxruntime")], refusals.append)
     assert len(subjects) == 1 and "none.onnx" in refusals[0]
     with pytest.raises(ArtifactError, match=r"none\.onnx"):
-        open_subjects([missing])
+        open_subjects([missing], refusals.append)
     with pytest.raises(BackendError, match="torchscript"):
         open_subject(Spec(BUNDLED, backend="torchscript"))

@@ -10,7 +10,7 @@ from glia_bench.cli import app
 from glia_bench.measure import in_fresh_process, peak_memory_bytes
 from glia_bench.results import read_run
 from glia_bench.subjects import Spec
-from glia_bench.throughput import QUICK, Setting, batch_of, measure_setting
+from glia_bench.throughput import QUICK, Setting, measure_setting
 from glia_runtime.backends.base import usable_cpus
 from glia_runtime.errors import BackendError, GliaError, UsageError
 from tests.glia_bench.subjects import subject
@@ -53,7 +53,7 @@ def test_a_batch_takes_the_files_over_and_over(
     kind: str, photographs: list[Path], request: pytest.FixtureRequest
 ) -> None:
     artifact = request.getfixturevalue(f"{kind}_artifact")
-    inputs = batch_of(subject(artifact), photographs, 7)
+    inputs = subject(artifact).batch(photographs, 7)
     assert {len(array) for array in inputs.values()} == {7}
     point = measure_setting(Setting(Spec(str(artifact), "cpu"), 7, 1), photographs, QUICK)
     assert len(point.seconds) >= QUICK.repeats and point.memory_bytes > 1 << 20
