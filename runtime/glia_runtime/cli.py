@@ -216,7 +216,7 @@ def _score(
     maps: Path | None,
     failures: _Failures,
 ) -> None:
-    from glia_runtime.listing import STDIN, find_pictures
+    from glia_runtime.listing import STDIN, find_pictures, paths_from_stdin
     from glia_runtime.progress import progress
     from glia_runtime.thumbnails import THUMBNAIL_SIDE
 
@@ -230,10 +230,14 @@ def _score(
                 failures.add(result.error)
             yield result
 
+    def named() -> Iterator[str | None]:
+        for name in images:
+            yield from paths_from_stdin() if name == STDIN else find_pictures([name], recursive, failures.add)
+
     def everything() -> Iterator[str]:
         return find_pictures(images, recursive, complain=lambda line: None)
 
-    paths = target.without_done(find_pictures(images, recursive, complain=failures.add))
+    paths = target.without_done(named())
     thumbnails = None if page is None else THUMBNAIL_SIDE
     with contextlib.closing(scorer.stream(paths, batch_size=batch_size, thumbnails=thumbnails)) as stream:
         results = checked(stream)

@@ -134,8 +134,8 @@ class Journal:
                 yield again.pop(place, result)
                 places += 1
 
-    def without_done(self, paths: Iterable[str]) -> Iterator[str]:
-        """Yield `paths` without those that have a score; a path that comes twice needs two rows.
+    def without_done(self, paths: Iterable[str | None]) -> Iterator[str | None]:
+        """Yield `paths`, and None where it comes, without those that have a score; one that comes twice needs two rows.
 
         Both are read side by side. As long as they come in one order nothing is kept; only the rows of pictures that
         are no longer in their place, after a folder has changed, wait for them in memory.
@@ -143,6 +143,9 @@ class Journal:
         waiting: defaultdict[str, deque[bool]] = defaultdict(deque)
         done = ((result.path, result.error is not None) for result in self.results())
         for path in paths:
+            if path is None:
+                yield None
+                continue
             if path in waiting:
                 failed = waiting[path].popleft()
                 if not waiting[path]:
