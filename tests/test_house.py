@@ -11,7 +11,9 @@ from importlib.metadata import distribution, distributions, requires, version
 from pathlib import Path
 
 import pytest
+import typer
 from PIL import Image, ImageOps
+from typer.testing import CliRunner
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -24,7 +26,8 @@ PACKAGES = {
 # The styles this project follows keep a module readable in one sitting.
 MAXIMUM_LINES = 400
 
-COMMANDS = sorted(s.name for s in distribution("glia").entry_points.select(group="console_scripts"))
+SCRIPTS = {s.name: s for s in distribution("glia").entry_points.select(group="console_scripts")}
+COMMANDS = sorted(SCRIPTS)
 
 
 def modules() -> list[Path]:
@@ -138,6 +141,15 @@ def test_every_command_has_help(command: str) -> None:
     assert done.returncode == 0, done.stderr
     assert "Usage" in done.stdout
     assert "\\b" not in done.stdout  # the mark for kept lines, which a raw docstring shows to the reader
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_help_says_in_words_what_is_taken(command: str) -> None:
+    app = SCRIPTS[command].load()
+    for part in getattr(typer.main.get_command(app), "commands", [None]):
+        text = CliRunner().invoke(app, [part, "--help"] if part else ["--help"]).output
+        assert "--debug  " in text
+        assert not re.search(r"<\w", text), text  # <str>, <int range>, as typer has it
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -76,14 +76,21 @@ def export(
     ] = Input.image,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="The artifact; its manifest goes to OUTPUT.json. Default: MODEL's name."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="OUTPUT",
+            help="The artifact; its manifest goes to OUTPUT.json. Default: MODEL's name.",
+        ),
     ] = None,
     device: Annotated[
         Device, typer.Option(help="Packages (pt2): compile for this machine's CPU family, or for its GPU.")
     ] = Device.cpu,
     images: Annotated[
         Path | None,
-        typer.Option(help="Folder of pictures to compare scores on, 200 at most. Default: a built-in set."),
+        typer.Option(
+            metavar="FOLDER", help="Folder of pictures to compare scores on, 200 at most. Default: a built-in set."
+        ),
     ] = None,
     compute_capability: Annotated[
         list[str] | None,

@@ -65,7 +65,9 @@ def infer(
     ] = False,
     model: Annotated[
         str | None,
-        typer.Option(help="Artifact made by glia-export. Default: $GLIA_MODEL, else the bundled model."),
+        typer.Option(
+            metavar="FILE", help="Artifact made by glia-export. Default: $GLIA_MODEL, else the bundled model."
+        ),
     ] = None,
     format_: Annotated[
         Format | None,
@@ -73,7 +75,9 @@ def infer(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Write scores to this file, which appears when it is whole."),
+        typer.Option(
+            "--output", "-o", metavar="OUTPUT", help="Write scores to this file, which appears when it is whole."
+        ),
     ] = None,
     resume: Annotated[
         bool,
@@ -113,12 +117,13 @@ def infer(
             min=1, help="Pictures handed over at once; over the artifact's limit they run in parts. Default: 8."
         ),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.")] = "auto",
     backend: Annotated[
         str,
         typer.Option(
+            metavar="NAME",
             help="auto: the fastest here whose parity row in the manifest passes. Or, for .onnx files: "
-            "onnxruntime, openvino, openvino:bf16."
+            "onnxruntime, openvino, openvino:bf16.",
         ),
     ] = "auto",
     self_test: Annotated[
@@ -137,7 +142,14 @@ def infer(
 
     Errors go to standard error, one line each. Exit status: 0 all scored, 1 some pictures failed, 2 nothing
     could start or the output could not be written, 130 interrupted, 141 the reader of standard output left.
-    """
+
+    \b
+    glia-infer photos --recursive               a folder, and the folders in it
+    glia-infer photos --top 10                  its ten worst pictures
+    glia-infer photos --report report.html      a page to look through
+    find photos -name '*.jpg' | glia-infer -    whatever another program lists
+    glia-infer photos --model model.onnx        by a model of your own
+    """  # noqa: D301 (click takes a real backspace for: do not rewrap)
     failures = _Failures(fail_fast)
     with errors_on_one_line("glia-infer", debug):
         from glia_runtime.output import failed_rows, is_complete, open_output
