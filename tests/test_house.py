@@ -192,8 +192,8 @@ def test_the_wheel_holds_the_four_packages_and_nothing_else(tmp_path: Path) -> N
         assert expected | {f"{package}/py.typed"} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert any(name.startswith("glia_runtime/bundled/") and name.endswith(".onnx") for name in names)
-    assert {f"glia_runtime/page/report.{kind}" for kind in ("html", "css", "js")} <= set(names)
-    assert {f"glia/evaluation/page/page.{kind}" for kind in ("html", "css")} <= set(names)
+    assert {f"glia_runtime/page/{name}" for name in ("page.html", "page.css", "report.html", "report.js")} <= set(names)
+    assert {"glia/evaluation/page/evaluation.css", "glia/transfer/page/transfer.html"} <= set(names)
 
 
 def test_the_photographs_are_what_their_readme_says() -> None:
