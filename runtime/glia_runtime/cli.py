@@ -3,8 +3,9 @@
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterator
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -117,6 +118,19 @@ def infer(
             min=1, help="Pictures handed over at once; over the artifact's limit they run in parts. Default: 8."
         ),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Threads that decode pictures and make their views. Default: one a CPU core."),
+    ] = None,
+    draft: Annotated[
+        bool,
+        typer.Option(
+            "--draft",
+            help="Average large pictures over blocks before they are resized: the views of 12 megapixels take 9 "
+            "instead of 54 ms, and scores are off by 0.13 of 100 on average, 0.55 at most (bundled model). For models "
+            "exported with --input views.",
+        ),
+    ] = False,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.")] = "auto",
     backend: Annotated[
         str,
@@ -172,8 +186,9 @@ def infer(
             written_as = _pick_format(format_, output).value
             with _open_report(report) as page, open_output(output, written_as, selection, resume) as target:
                 scorer = _open(model, device, backend, self_test, debug)
-                target.begin(scorer.manifest, scorer.title)
-                _score(scorer, images, recursive, batch_size, target, page, maps, failures)
+                target.begin(scorer.manifest, scorer.title + (" with --draft" if draft else ""))
+                stream = partial(scorer.stream, batch_size=batch_size, workers=workers, draft=draft)
+                _score(scorer, stream, images, recursive, target, page, maps, failures)
         elif self_test:
             _open(model, device, backend, self_test, debug)
         else:
@@ -220,9 +235,9 @@ def _open_report(path: Path | None) -> contextlib.AbstractContextManager["Report
 
 def _score(
     scorer: "Scorer",
+    stream: Callable[..., Generator["Result", None, None]],
     images: list[str],
     recursive: bool,
-    batch_size: int | None,
     target: "Output",
     page: "Report | None",
     maps: Path | None,
@@ -251,8 +266,8 @@ def _score(
 
     paths = target.without_done(named())
     thumbnails = None if page is None else THUMBNAIL_SIDE
-    with contextlib.closing(scorer.stream(paths, batch_size=batch_size, thumbnails=thumbnails)) as stream:
-        results = checked(stream)
+    with contextlib.closing(stream(paths, thumbnails=thumbnails)) as scored:
+        results = checked(scored)
         if maps is not None:
             from glia_runtime.maps import MapWriter
 

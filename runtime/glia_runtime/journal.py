@@ -78,7 +78,7 @@ class Journal:
             raise
 
     def begin(self, artifact_sha256: str, backend: str) -> None:
-        """Say which artifact the rows are made with, and what runs it; ask for those that failed to be tried again.
+        """Say which artifact the rows are made with, and what runs it how; ask for those that failed to be tried again.
 
         Raises:
             OutputError: the rows that are there were made with another.
@@ -94,10 +94,10 @@ class Journal:
                 f"{artifact_sha256[:12]}...); go on with that model, or delete the file to start anew"
             )
         elif self._head["backend"] != backend:
-            title, _, device = self._head["backend"].partition(" on ")
+            options = self._head["backend"].replace(" on ", " --device ").replace(" with ", " ")
             raise OutputError(
                 f"{self.path}: its rows were scored by {self._head['backend']}, not {backend}, and scores differ a "
-                f"little; add --backend {title} --device {device}, or delete the file to start anew"
+                f"little; go on with --backend {options}, or delete the file to start anew"
             )
         elif self.failed:
             self._write(_AGAIN)

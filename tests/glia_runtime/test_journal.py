@@ -272,7 +272,7 @@ def test_another_backend_does_not_go_on(tmp_path: Path) -> None:
     write(path, [Result("a", 0.5, None)])
     with (
         closing(Journal(path)) as journal,
-        pytest.raises(OutputError, match="add --backend onnxruntime --device cpu, or delete"),
+        pytest.raises(OutputError, match="go on with --backend onnxruntime --device cpu, or delete"),
     ):
         journal.begin(MODEL, "openvino:bf16 on cpu")
 
