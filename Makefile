@@ -16,13 +16,16 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format docs clean check-python
+.PHONY: help demo dev test lint format docs clean check-python
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(DEMO)/.installed ## score the photographs in images/ with the bundled model (installs the runtime only)
 	$(DEMO)/bin/glia-infer images/*.jpg
+
+dev: $(DEV)/.installed ## make the environment of a contributor: every package and tool, editable, in .venv
+	@echo "ready; type: . $(DEV)/bin/activate"
 
 test: lint ## everything a change has to pass: lint, then every test
 	OMP_NUM_THREADS=1 $(DEV)/bin/python -m pytest -n $(WORKERS) $(PYTEST_FLAGS)

@@ -12,7 +12,6 @@ import argparse
 import enum
 import inspect
 import sys
-import types
 import typing
 from collections.abc import Callable, Iterator
 from importlib.metadata import distribution
@@ -20,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import typer
+
+from glia_runtime.command import taken
 
 PAGE = Path(__file__).resolve().parent / "cli.md"
 
@@ -31,8 +32,6 @@ What each command is for, with examples: [training](training.md), [transferred l
 [evaluation](evaluation.md), [export](export.md), [runtime](runtime.md), [benchmarks](benchmarks.md).
 """
 
-_TYPE_WORDS = {int: "integer", float: "number", str: "text", Path: "path"}
-
 
 def commands() -> Iterator[tuple[str, typer.Typer]]:
     """Yield (name, typer application) for each console script of the installed distribution, by name."""
@@ -40,24 +39,12 @@ def commands() -> Iterator[tuple[str, typer.Typer]]:
         yield script.name, script.load()
 
 
-def type_words(annotation: Any) -> str:
-    """Say in words what a parameter takes: its choices, or the kind of value; empty for a flag."""
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is typing.Annotated:
-        return type_words(arguments[0])
-    if origin is typing.Literal:
-        return "\\|".join(f"`{choice}`" for choice in arguments)
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(type_words(part) for part in arguments if part is not type(None))
-    if origin is tuple and Ellipsis not in arguments:  # an option with so many values
-        return " ".join(map(type_words, arguments))
-    if origin in (list, tuple):
-        return f"{type_words(arguments[0])}, repeatable"
-    if annotation is bool:
-        return ""
-    if inspect.isclass(annotation) and issubclass(annotation, enum.Enum):
-        return "\\|".join(f"`{choice.value}`" for choice in annotation)
-    return _TYPE_WORDS.get(annotation, str(getattr(annotation, "__name__", annotation)))
+def takes(parameter: Any, annotation: Any) -> str:
+    """Say what a parameter takes, as --help does, and whether it may be repeated; empty for a flag."""
+    is_option = parameter.param_type_name == "option"
+    words = (is_option and parameter.metavar) or taken(annotation)
+    repeatable = parameter.nargs == -1 or (is_option and parameter.multiple)
+    return f"`{cell(words)}`{', repeatable' if repeatable else ''}" if words else ""
 
 
 def cell(text: str) -> str:
@@ -90,7 +77,7 @@ def help_words(parameter: Any, annotation: Any) -> str:
 
 def command_section(name: str, command: Any, callback: Callable[..., Any], level: str) -> Iterator[str]:
     """Yield the lines of one command's section; `command` is typer's own (click-like) command object."""
-    hints = typing.get_type_hints(callback, include_extras=True)
+    hints, extras = typing.get_type_hints(callback), typing.get_type_hints(callback, include_extras=True)
     # Typer adds the completion options itself and passes them to nobody: they are the same everywhere.
     shown = [p for p in command.params if p.expose_value and not getattr(p, "hidden", False)]
     arguments = [p for p in shown if p.param_type_name == "argument"]
@@ -108,8 +95,8 @@ def command_section(name: str, command: Any, callback: Callable[..., Any], level
         label = parameter.metavar or parameter.name.upper() if is_argument else ", ".join(parameter.opts)
         if parameter.secondary_opts:
             label += " / " + ", ".join(parameter.secondary_opts)
-        cells = [f"`{label}`", type_words(hints.get(parameter.name)), default_words(parameter)]
-        yield f"| {' | '.join(cells)} | {cell(help_words(parameter, hints.get(parameter.name)))} |"
+        cells = [f"`{label}`", takes(parameter, hints.get(parameter.name)), default_words(parameter)]
+        yield f"| {' | '.join(cells)} | {cell(help_words(parameter, extras.get(parameter.name)))} |"
     yield ""
 
 

@@ -70,18 +70,21 @@ def _list_configs(wanted: bool) -> None:
 @train_app.command(cls=Command)
 def train(
     context: typer.Context,
-    out: Annotated[Path, typer.Option(help="Folder of the run: checkpoints, metrics.csv, run.json.")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of the run: checkpoints, metrics.csv, run.json.")],
     config: Annotated[
         str | None,
         typer.Option(
-            help="A row of the paper's tables, table1/koniq say, or glintiqa/koniq; other options override it."
+            metavar="NAME",
+            help="A row of the paper's tables, table1/koniq say, or glintiqa/koniq; other options override it.",
         ),
     ] = None,
     list_configs: Annotated[
         bool,
         typer.Option("--list-configs", callback=_list_configs, is_eager=True, help="Show every --config and exit."),
     ] = False,
-    dataset: Annotated[str, typer.Option(help="What to train on: csv, koniq, ... or synthetic.")] = "synthetic",
+    dataset: Annotated[
+        str, typer.Option(metavar="NAME", help="What to train on: csv, koniq, ... or synthetic.")
+    ] = "synthetic",
     root: Annotated[
         str | None,
         typer.Option(help="Where the dataset lies: its folder; for csv the file with path,score[,reference]."),
@@ -89,7 +92,8 @@ def train(
     split: Annotated[
         str,
         typer.Option(
-            help="Number of the 80/20 split by reference, official (koniq), or all to train on every picture."
+            metavar="N|official|all",
+            help="Number of the 80/20 split by reference, official (koniq), or all to train on every picture.",
         ),
     ] = "0",
     train_share: Annotated[
@@ -107,8 +111,9 @@ def train(
     cache: Annotated[
         Path | None,
         typer.Option(
+            metavar="FOLDER",
             help="Keep drawn pictures (2 MB each) or decoded ones (3 bytes a pixel) here; "
-            "without it each is drawn or decoded anew."
+            "without it each is drawn or decoded anew.",
         ),
     ] = None,
     cache_tokens: Annotated[
@@ -119,8 +124,10 @@ def train(
             "--cache or in --out: 0.6 MB a picture with ViT-B/16.",
         ),
     ] = False,
-    arch: Annotated[str, typer.Option(help="Architecture.")] = "glianet",
-    backbone: Annotated[str, typer.Option(help="A plain timm ViT.")] = "vit_base_patch16_224.augreg2_in21k_ft_in1k",
+    arch: Annotated[str, typer.Option(metavar="NAME", help="Architecture.")] = "glianet",
+    backbone: Annotated[
+        str, typer.Option(metavar="NAME", help="A plain timm ViT.")
+    ] = "vit_base_patch16_224.augreg2_in21k_ft_in1k",
     backbone_weights: Annotated[
         Path | None,
         typer.Option(

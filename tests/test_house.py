@@ -11,7 +11,9 @@ from importlib.metadata import distribution, distributions, requires, version
 from pathlib import Path
 
 import pytest
+import typer
 from PIL import Image, ImageOps
+from typer.testing import CliRunner
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -24,7 +26,8 @@ PACKAGES = {
 # The styles this project follows keep a module readable in one sitting.
 MAXIMUM_LINES = 400
 
-COMMANDS = sorted(s.name for s in distribution("glia").entry_points.select(group="console_scripts"))
+SCRIPTS = {s.name: s for s in distribution("glia").entry_points.select(group="console_scripts")}
+COMMANDS = sorted(SCRIPTS)
 
 
 def modules() -> list[Path]:
@@ -141,6 +144,15 @@ def test_every_command_has_help(command: str) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
+def test_every_help_says_in_words_what_is_taken(command: str) -> None:
+    app = SCRIPTS[command].load()
+    for part in getattr(typer.main.get_command(app), "commands", [None]):
+        text = CliRunner().invoke(app, [part, "--help"] if part else ["--help"]).output
+        assert "--debug  " in text
+        assert not re.search(r"<\w", text), text  # <str>, <int range>, as typer has it
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_says_its_version_and_what_is_wrong_on_one_line(command: str) -> None:
     path = Path(sys.executable).with_name(command)
     done = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
@@ -180,8 +192,8 @@ def test_the_wheel_holds_the_four_packages_and_nothing_else(tmp_path: Path) -> N
         assert expected | {f"{package}/py.typed"} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert any(name.startswith("glia_runtime/bundled/") and name.endswith(".onnx") for name in names)
-    assert {f"glia_runtime/page/report.{kind}" for kind in ("html", "css", "js")} <= set(names)
-    assert {f"glia/evaluation/page/page.{kind}" for kind in ("html", "css")} <= set(names)
+    assert {f"glia_runtime/page/{name}" for name in ("page.html", "page.css", "report.html", "report.js")} <= set(names)
+    assert {"glia/evaluation/page/evaluation.css", "glia/transfer/page/transfer.html"} <= set(names)
 
 
 def test_the_photographs_are_what_their_readme_says() -> None:

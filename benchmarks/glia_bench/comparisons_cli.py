@@ -29,11 +29,12 @@ def parity(
     reference: Annotated[
         list[Path],
         typer.Option(
+            metavar="FILE",
             help="Checkpoint that is run in PyTorch fp32; may be repeated: each model is compared with the one it was "
-            "exported from, else with the first."
+            "exported from, else with the first.",
         ),
     ],
-    images: Annotated[Path, typer.Option(help="Folder of photographs, 200 at most.")],
+    images: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder of photographs, 200 at most.")],
     max_difference: Annotated[
         float | None,
         typer.Option(
@@ -133,7 +134,10 @@ def peers(
     images: Images = None,
     peer: Annotated[
         list[str] | None,
-        typer.Option(help="By IQA-PyTorch's name; may be repeated. Default: all, with --quick topiq_nr and musiq."),
+        typer.Option(
+            metavar="NAME",
+            help="By IQA-PyTorch's name; may be repeated. Default: all, with --quick topiq_nr and musiq.",
+        ),
     ] = None,
     with_peers: Annotated[bool, typer.Option("--peers/--no-peers", help="Whether to run IQA-PyTorch at all.")] = True,
     backend: Backends = None,
@@ -173,14 +177,17 @@ def peers(
 
 def training(
     root: Annotated[
-        Path | None, typer.Option(help="Rated pictures: a CSV file, see glia-train. Default: drawn ones.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Rated pictures: a CSV file, see glia-train. Default: drawn ones."),
     ] = None,
-    backbone: Annotated[str, typer.Option(help="A plain timm ViT.")] = "vit_base_patch16_224",
+    backbone: Annotated[str, typer.Option(metavar="NAME", help="A plain timm ViT.")] = "vit_base_patch16_224",
     backbone_weights: Annotated[
         Path | None, typer.Option(help="As in glia-train; without any, and out of the hub's reach, they are random.")
     ] = None,
     batch_size: Annotated[int, typer.Option(min=2, help="Samples a step.")] = 128,
-    precision: Annotated[str, typer.Option(help="Of the faster loops: bf16, or fp16 on a GPU.")] = "bf16",
+    precision: Annotated[
+        str, typer.Option(metavar="bf16|fp16", help="Of the faster loops: bf16, or fp16 on a GPU.")
+    ] = "bf16",
     compiled: Annotated[bool, typer.Option("--compile", help="Measure torch.compile, too.")] = False,
     workers: Annotated[int, typer.Option(min=0, help="Processes that prepare batches.")] = 0,
     quick: Quick = False,

@@ -20,6 +20,7 @@ from PIL import Image as PillowImage
 from glia_runtime.errors import BackendError, GliaError
 from glia_runtime.listing import some_pictures
 from glia_runtime.probe import probe_images
+from glia_runtime.progress import terminal
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -142,14 +143,14 @@ def photographs(folder: Path | None, say: Say, most: int = MOST_PHOTOGRAPHS) -> 
 @contextmanager
 def progress(total: int | None = None) -> Iterator[Callable[[str], None]]:
     """A bar on standard error where that is a terminal; yields what is called at the begin of each step."""
-    if sys.stderr is None or not sys.stderr.isatty():
+    console = terminal()
+    if console is None:
         yield lambda step: None
         return
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=console, transient=True) as bar:
         yield _steps(bar, total)
 
 

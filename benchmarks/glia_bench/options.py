@@ -22,7 +22,9 @@ BUNDLED = "bundled"
 Models = Annotated[
     list[str] | None,
     typer.Option(
-        "--model", help="Artifact, checkpoint (runs in eager PyTorch) or 'bundled', the default. May be repeated."
+        "--model",
+        metavar="FILE",
+        help="Artifact, checkpoint (runs in eager PyTorch) or 'bundled', the default. May be repeated.",
     ),
 ]
 ALL_BACKENDS = "all"
@@ -30,18 +32,24 @@ Backends = Annotated[
     list[str] | None,
     typer.Option(
         "--backend",
+        metavar="NAME",
         help="As in glia-infer: auto (the default), openvino:bf16, onnxruntime, ...; or all that can run here. For "
         "checkpoints: pytorch (the default), pytorch:fp16. May be repeated.",
     ),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Device = Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.")]
 Images = Annotated[
-    Path | None, typer.Option(help="Folder of photographs, 64 at most. Default: five built-in pictures.")
+    Path | None,
+    typer.Option(metavar="FOLDER", help="Folder of photographs, 64 at most. Default: five built-in pictures."),
 ]
 Quick = Annotated[bool, typer.Option("--quick", help="Under a minute, for CI: few samples, not to be quoted.")]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write the result with every sample, as JSON.")]
-Csv = Annotated[Path | None, typer.Option("--csv", help="Write one row for every sample.")]
-Html = Annotated[Path | None, typer.Option("--html", help="Write a page with tables and plots, self-contained.")]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write the result with every sample, as JSON.")
+]
+Csv = Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write one row for every sample.")]
+Html = Annotated[
+    Path | None, typer.Option("--html", metavar="FILE", help="Write a page with tables and plots, self-contained.")
+]
 
 
 @contextmanager

@@ -67,6 +67,6 @@ def deliver(run: Run, output: Path | None, csv: Path | None, html: Path | None) 
     if csv is not None:
         write_csv(run, csv)
     if html is not None:
-        from glia_bench.page import write_page
+        from glia_bench.page import write_results
 
-        write_page([run], html)
+        write_results([run], html)

@@ -1,8 +1,6 @@
 """``glia-export``: a checkpoint becomes a file that a runtime can open, verified on the spot."""
 
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -76,14 +74,21 @@ def export(
     ] = Input.image,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="The artifact; its manifest goes to OUTPUT.json. Default: MODEL's name."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="OUTPUT",
+            help="The artifact; its manifest goes to OUTPUT.json. Default: MODEL's name.",
+        ),
     ] = None,
     device: Annotated[
         Device, typer.Option(help="Packages (pt2): compile for this machine's CPU family, or for its GPU.")
     ] = Device.cpu,
     images: Annotated[
         Path | None,
-        typer.Option(help="Folder of pictures to compare scores on, 200 at most. Default: a built-in set."),
+        typer.Option(
+            metavar="FOLDER", help="Folder of pictures to compare scores on, 200 at most. Default: a built-in set."
+        ),
     ] = None,
     compute_capability: Annotated[
         list[str] | None,
@@ -132,8 +137,8 @@ def export(
     glia-export model.pt --to trt-rtx --precision fp16        model.rtx, an engine for RTX GPUs
     glia-export model.pt --to pt2                             model.pt2, compiled by PyTorch for CPUs
 
-    Steps and errors go to standard error, the parity report to standard output. Exit status: 0 exported, 2 nothing
-    was written.
+    Steps, with the time of long ones, and errors go to standard error, the parity report to standard output. Exit
+    status: 0 exported, 2 nothing was written.
     """  # noqa: D301 (click takes a real backspace for: do not rewrap)
     with errors_on_one_line("glia-export", debug):
         if list_:
@@ -145,11 +150,12 @@ def export(
         from glia_export.engine_options import EngineOptions
         from glia_export.exporter import export_checkpoint
         from glia_export.targets import target_info
+        from glia_runtime.progress import stages
 
         info = target_info(to.value)
 
         options = EngineOptions(tuple(compute_capability or ()), min_batch, opt_batch, max_batch, max_size, plugin)
-        with _progress() as progress:
+        with stages(lambda line: say("glia-export", line)) as running:
             manifest = export_checkpoint(
                 checkpoint,
                 info.name,
@@ -160,25 +166,10 @@ def export(
                 device=device.value,
                 engine=None if options == EngineOptions() else options,
                 maps=maps,
-                say=lambda line: say("glia-export", line),
-                progress=progress,
+                say=running.begin,
+                progress=running.part,
             )
         _print_report(manifest, output or Path(checkpoint.stem + info.suffix))
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on standard error while an engine is compiled, when that is a terminal; else nothing."""
-    if sys.stderr is None or not sys.stderr.isatty():
-        yield lambda phase, done, total: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None, visible=False)
-        yield lambda phase, done, total: bar.update(task, description=phase, completed=done, total=total, visible=True)
 
 
 def _list_targets() -> None:

@@ -62,11 +62,17 @@ def evaluate(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A checkpoint, an exported artifact, or: bundled.")],
     photos: Annotated[
         Path | None,
-        typer.Option(help="Folder of photographs: damage them in 26 ways and see how the model ranks the results."),
+        typer.Option(
+            metavar="FOLDER",
+            help="Folder of photographs: damage them in 26 ways and see how the model ranks the results.",
+        ),
     ] = None,
     count: Annotated[int, typer.Option(min=1, help="Photographs to take from the folder, spread evenly.")] = 20,
     dataset: Annotated[
-        str, typer.Option(help="Without --photos, the dataset to evaluate on: csv, koniq, ... or synthetic.")
+        str,
+        typer.Option(
+            metavar="NAME", help="Without --photos, the dataset to evaluate on: csv, koniq, ... or synthetic."
+        ),
     ] = "synthetic",
     root: Annotated[
         str | None,
@@ -74,7 +80,10 @@ def evaluate(
     ] = None,
     split: Annotated[
         str | None,
-        typer.Option(help="Evaluate on one side of a --split of glia-train: number or official. Default: on all."),
+        typer.Option(
+            metavar="N|official",
+            help="Evaluate on one side of a --split of glia-train: number or official. Default: on all.",
+        ),
     ] = None,
     part: Annotated[Part, typer.Option(help="Which side of --split.")] = Part.test,
     lower_is_better: Annotated[bool, typer.Option("--lower-is-better", help="The scores of a csv are DMOS.")] = False,
@@ -85,8 +94,12 @@ def evaluate(
             help="Pictures to draw (synthetic): 6 samples each (itself, and one distortion at five levels).",
         ),
     ] = 52,
-    cache: Annotated[Path | None, typer.Option(help="Keep rendered pictures here (synthetic).")] = None,
-    csv: Annotated[Path | None, typer.Option(help="Write path, target, score and error of each picture here.")] = None,
+    cache: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Keep rendered pictures here (synthetic).")
+    ] = None,
+    csv: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write path, target, score and error of each picture here.")
+    ] = None,
     processes: Annotated[int, typer.Option(min=1, help="Processes that distort photographs.")] = 1,
     debug: Debug = False,
 ) -> None:

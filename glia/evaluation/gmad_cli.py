@@ -11,11 +11,15 @@ from glia_runtime.command import Debug, errors_on_one_line
 
 
 def gmad(
-    attacker: Annotated[str, typer.Option(help="A checkpoint, an exported artifact, or: bundled.")],
-    defender: Annotated[str, typer.Option(help="The other model, likewise.")],
-    images: Annotated[Path, typer.Option(help="Folder of pictures; those of the folders in it count, too.")],
-    html: Annotated[Path, typer.Option(help="Write the page of pairs here: one file that loads nothing.")],
-    csv: Annotated[Path | None, typer.Option(help="Write both scores of every picture here.")] = None,
+    attacker: Annotated[str, typer.Option(metavar="MODEL", help="A checkpoint, an exported artifact, or: bundled.")],
+    defender: Annotated[str, typer.Option(metavar="MODEL", help="The other model, likewise.")],
+    images: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Folder of pictures; those of the folders in it count, too.")
+    ],
+    html: Annotated[
+        Path, typer.Option(metavar="FILE", help="Write the page of pairs here: one file that loads nothing.")
+    ],
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write both scores of every picture here.")] = None,
     bins: Annotated[
         int, typer.Option(min=2, help="Parts of equally many pictures that the defender's order is cut into.")
     ] = 10,

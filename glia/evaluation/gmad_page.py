@@ -5,9 +5,9 @@ from pathlib import Path
 
 from glia.evaluation.gmad import Duel, Pool
 from glia.evaluation.metrics import srcc
-from glia.evaluation.pages import inline_image, write_page
+from glia.evaluation.pages import inline_image, style
 from glia_runtime.decode import decode_picture
-from glia_runtime.markup import as_text, common_folder, in_thousandths, link, scale_line
+from glia_runtime.markup import as_text, common_folder, in_thousandths, link, scale_line, terms, write_page
 
 _TITLE = "gMAD competition"
 _LEAD = """<p>Pictures that one model finds equally bad, or equally good, and the other most different.
@@ -22,7 +22,8 @@ def write_duels(pool: Pool, duels: Sequence[Duel], folder: Path, path: Path) -> 
         ImageError: a picture was removed since it was scored.
     """
     panels = "\n".join(_panel(letter, duel, pool, folder) for letter, duel in zip("abcd", duels, strict=True))
-    write_page(path, "panels", _TITLE, _LEAD + _summary(pool), panels)
+    main = f'<div class="panels">\n{panels}\n</div>\n'
+    write_page(path, _TITLE, [main], lead=_LEAD + _summary(pool), style=style())
 
 
 def _summary(pool: Pool) -> str:
@@ -37,8 +38,7 @@ def _summary(pool: Pool) -> str:
         f"{as_text(rival.scale.dataset)}</dd></div>"
         for number, rival in enumerate(pool.rivals)
     )
-    cells = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in figures.items())
-    return f'<dl class="figures">{cells}</dl>\n<dl class="card">{models}</dl>'
+    return f'{terms("figures", figures)}\n<dl class="card">{models}</dl>'
 
 
 def _panel(letter: str, duel: Duel, pool: Pool, folder: Path) -> str:

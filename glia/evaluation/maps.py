@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from glia.evaluation.pages import inline_image, write_page
+from glia.evaluation.pages import inline_image, style
 from glia.models import GLIANet, load_checkpoint
 from glia.models.attention import class_attention
 from glia_runtime.decode import decode
@@ -18,7 +18,7 @@ from glia_runtime.errors import ImageError, UsageError
 from glia_runtime.fragments import Image
 from glia_runtime.manifest import View
 from glia_runtime.maps import overlay
-from glia_runtime.markup import as_text, common_folder, in_thousandths, link, scale_line
+from glia_runtime.markup import as_text, common_folder, in_thousandths, link, scale_line, write_page
 
 _TITLE = "Where the model looks"
 
@@ -127,7 +127,7 @@ def write_maps(
         f"to its largest, yellow: <b>before</b>, of {as_text(model.config.backbone)} alone, which sees the picture "
         f"resized; <b>after</b>, of the trained model{fragments}.</p>"
     )
-    write_page(path, "maps", _TITLE, lead, main)
+    write_page(path, _TITLE, [f'<div class="maps">\n{main}\n</div>\n'], lead=lead, style=style())
     return failures
 
 

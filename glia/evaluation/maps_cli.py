@@ -10,8 +10,10 @@ from glia_runtime.command import Debug, errors_on_one_line
 
 def maps(
     model: Annotated[Path, typer.Argument(metavar="MODEL", help="A GLIANet's checkpoint.")],
-    images: Annotated[Path, typer.Option(help="Folder of pictures; those of the folders in it count, too.")],
-    html: Annotated[Path, typer.Option(help="Write the page here: one file that loads nothing.")],
+    images: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Folder of pictures; those of the folders in it count, too.")
+    ],
+    html: Annotated[Path, typer.Option(metavar="FILE", help="Write the page here: one file that loads nothing.")],
     count: Annotated[int, typer.Option(min=1, help="Pictures to take from the folder, spread evenly.")] = 20,
     debug: Debug = False,
 ) -> None:

@@ -35,18 +35,25 @@ def _command(number: int) -> Callable[..., None]:
     def run(
         data: Annotated[
             Path | None,
-            typer.Option(help="Folder with a folder for each dataset, named as usual: live, KonIQ-10k, kadid10k, ..."),
+            typer.Option(
+                metavar="FOLDER",
+                help="Folder with a folder for each dataset, named as usual: live, KonIQ-10k, kadid10k, ...",
+            ),
         ] = None,
         dataset: Annotated[
             list[str] | None,
-            typer.Option(help="Only columns of this dataset; or synthetic, which needs no files. May be repeated."),
+            typer.Option(
+                metavar="NAME",
+                help="Only columns of this dataset; or synthetic, which needs no files. May be repeated.",
+            ),
         ] = None,
         row: Annotated[
-            list[str] | None, typer.Option(help="Only this row, as the table calls it. May be repeated.")
+            list[str] | None,
+            typer.Option(metavar="NAME", help="Only this row, as the table calls it. May be repeated."),
         ] = None,
-        out: Annotated[Path, typer.Option(help="Folder of the runs, one for all tables, and of the results.")] = Path(
-            "runs/tables"
-        ),
+        out: Annotated[
+            Path, typer.Option(metavar="FOLDER", help="Folder of the runs, one for all tables, and of the results.")
+        ] = Path("runs/tables"),
         splits: Annotated[
             int | None,
             typer.Option(min=1, help="Splits of each dataset; default: 10, on synthetic 3 seeds, with --quick 1."),
@@ -62,7 +69,8 @@ def _command(number: int) -> Callable[..., None]:
         cache: Annotated[
             Path | None,
             typer.Option(
-                help="Keep decoded pictures here (3 bytes a pixel) and drawn ones; the latter by default in --out."
+                metavar="FOLDER",
+                help="Keep decoded pictures here (3 bytes a pixel) and drawn ones; the latter by default in --out.",
             ),
         ] = None,
         precision: Annotated[Precision, typer.Option(help="Arithmetic of the training steps.")] = Precision.fp32,

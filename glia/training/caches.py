@@ -126,7 +126,7 @@ def compute_priors(
     )
     store.check_space(len(missing) * each)
     elements = read_all(_Pictures(missing), config.workers)
-    with progress(console, len(missing), 0) as advance:
+    with progress(console, "computing semantic tokens", len(missing)) as advance:
         for start in range(0, len(missing), _BATCH):
             batch = missing[start : start + _BATCH]
             view = torch.stack([or_raise(next(elements))["view"] for _ in batch]).to(device)
@@ -135,4 +135,4 @@ def compute_priors(
             for sample, array in zip(batch, made.to(torch.float16).cpu().numpy(), strict=True):
                 assert sample.path is not None
                 store.write(sample.path, np.ascontiguousarray(array))
-                advance("computing semantic tokens")
+                advance()

@@ -17,13 +17,13 @@ def check_pictures(dataset: Dataset, workers: int, console: Console) -> None:
         DatasetError: how many cannot be used.
     """
     bad = 0
-    with progress(console, len(dataset), 0) as advance:
+    with progress(console, "checking pictures", len(dataset)) as advance:
         for index, found in enumerate(read_all(_Usable(dataset), workers)):
             if isinstance(found, GliaError):
                 bad += 1
                 row = dataset[index].row
                 console.print(f"{row}: {found}" if row else f"{found}", highlight=False, soft_wrap=True, markup=False)
-            advance("checking pictures")
+            advance()
     if bad:
         raise DatasetError(
             f"{bad} of {len(dataset)} pictures of {dataset.name} cannot be used; mend or take out their rows"

@@ -179,7 +179,7 @@ def fit(
     seen: list[tuple[Tensor, Tensor]] = []
     samples, resumed = 0, time.monotonic()
     began = resumed - state.seconds
-    with progress(console, steps, start) as advance:
+    with progress(console, "step", steps, start) as advance:
         for step, batch in enumerate(loader, start):
             # Dropout: the same after a resume, another one in each process.
             torch.manual_seed((config.seed * 1_000_003 + step) * processes.count + processes.rank)
@@ -202,10 +202,11 @@ def fit(
             state.scaler.update()
             seen.append((outcome.predicted.detach(), outcome.target))
             samples += len(outcome.target)
-            advance(f"loss {np.mean(losses[-50:]):.3f}  SRCC {state.last.get('srcc', math.nan):.3f}")
+            rate = samples / (time.monotonic() - resumed)  # of the steps alone
+            srcc = f"  SRCC {state.last['srcc']:.3f}" if "srcc" in state.last else ""
+            advance(f"loss {np.mean(losses[-50:]):.3f}{srcc}  {rate:.1f} samples/s")
             done = step + 1
             if done % evaluate_every == 0 or done == steps:
-                rate = samples / (time.monotonic() - resumed)  # of the steps alone
                 task.calibrate(*(torch.cat(column) for column in zip(*seen, strict=True)))
                 with autocast:
                     figures = validated.evaluate(task, processes)

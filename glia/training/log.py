@@ -2,6 +2,7 @@
 
 import csv
 import io
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -25,6 +26,9 @@ METRICS_FILE = "metrics.csv"
 TENSORBOARD_FOLDER = "tensorboard"
 
 Row = dict[str, float]
+
+_PAUSE, _LINES = 30.0, 100
+"""Where there is no terminal: least seconds between two lines of progress, and most lines in all."""
 
 
 class Log:
@@ -104,15 +108,45 @@ def _tensorboard(folder: Path, start: int) -> Any:
 
 
 @contextmanager
-def progress(console: Console, total: int, completed: int) -> Iterator[Callable[[str], None]]:
-    """A progress line on a terminal, nothing elsewhere; yields a function that advances it by one."""
+def progress(console: Console, label: str, total: int, completed: int = 0) -> Iterator[Callable[..., None]]:
+    """A progress line on a terminal, elsewhere lines now and then; yields a function that advances it by one.
+
+    Args:
+        console: where.
+        label: what is counted; the function may be given what else to say.
+        total: how many there are.
+        completed: how many of them were done before.
+    """
+    if not console.is_terminal:
+        yield _printed(console, label, total, completed)
+        return
     columns = (
+        TextColumn(label),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         TextColumn("{task.description}"),
     )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as line:
+    with Progress(*columns, console=console, transient=True) as line:
         task = line.add_task("", total=total, completed=completed)
-        yield lambda text: line.update(task, advance=1, description=text)
+        yield lambda text="": line.update(task, advance=1, description=text)
+
+
+def _printed(console: Console, label: str, total: int, completed: int) -> Callable[..., None]:
+    began = time.monotonic()
+    done = completed
+    shown, shown_at = completed, began
+
+    def advance(text: str = "") -> None:
+        nonlocal done, shown, shown_at
+        done += 1
+        now = time.monotonic()
+        if now - shown_at < _PAUSE or (done - shown) * _LINES < total:
+            return
+        shown, shown_at = done, now
+        left = timedelta(seconds=round((now - began) / (done - completed) * (total - done)))
+        words = "  ".join(filter(None, (f"{label} {done} of {total}", text, f"left {left}")))
+        console.print(words, highlight=False, soft_wrap=True)
+
+    return advance

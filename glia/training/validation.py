@@ -41,12 +41,12 @@ class ValidationViews:
         views = ScoringViews(dataset, indices, spec)
         empty = {name: torch.empty(len(indices), *spec.shape, dtype=torch.uint8) for name in spec.names}
         made = cls(spec, empty, torch.empty(len(indices), dtype=torch.float64))
-        with progress(console, len(indices), 0) as advance:
+        with progress(console, "preparing validation pictures", len(indices)) as advance:
             for place, element in enumerate(map(or_raise, read_all(views, workers))):
                 for name, view in made.views.items():
                     view[place] = element[name]
                 made.scores[place] = element["score"]
-                advance("preparing validation pictures")
+                advance()
         return made
 
     @torch.no_grad()

@@ -14,14 +14,19 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions
 
 @app.command(cls=Command)
 def transfer(
-    labelled: Annotated[str, typer.Option(help="Rated pictures: the folder of KADID-10k, or: synthetic.")],
-    pictures: Annotated[
-        Path, typer.Option(help="Folder of undistorted pictures that nobody rated, and folders in it.")
+    labelled: Annotated[
+        str, typer.Option(metavar="FOLDER", help="Rated pictures: the folder of KADID-10k, or: synthetic.")
     ],
-    out: Annotated[Path, typer.Option(help="Folder to make: the dataset saqt, and report.html to look through.")],
+    pictures: Annotated[
+        Path,
+        typer.Option(metavar="FOLDER", help="Folder of undistorted pictures that nobody rated, and folders in it."),
+    ],
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Folder to make: the dataset saqt, and report.html to look through.")
+    ],
     references: Annotated[int, typer.Option(min=1, help="References to draw (synthetic).")] = 20,
     backbone: Annotated[
-        str, typer.Option(help="The timm model whose pooled features are compared.")
+        str, typer.Option(metavar="NAME", help="The timm model whose pooled features are compared.")
     ] = "resnet50.tv_in1k",
     backbone_weights: Annotated[
         Path | None, typer.Option(help="Local weights of the backbone. Default: timm's hub.")
@@ -36,7 +41,9 @@ def transfer(
     ] = -1.0,
     scale: Annotated[
         tuple[float, float] | None,
-        typer.Option(help="Stretch the labels from lowest and highest to these; the authors' scale: 0 9."),
+        typer.Option(
+            metavar="LOW HIGH", help="Stretch the labels from lowest and highest to these; the authors' scale: 0 9."
+        ),
     ] = None,
     render: Annotated[
         bool,

@@ -14,7 +14,7 @@ from glia.transfer.rendering import PER_PICTURE, read_bounded
 from glia_runtime.atomic import atomic_write
 from glia_runtime.errors import ImageError
 from glia_runtime.manifest import ScoreScale
-from glia_runtime.markup import as_text, asset, counted, histogram, inline, link, policy, scale_line
+from glia_runtime.markup import as_text, counted, histogram, inline, link, scale_line, terms, write_page
 from glia_runtime.thumbnails import thumbnail
 
 SHOWN = 400
@@ -42,21 +42,19 @@ def write_report(path: Path, rows: Sequence[Row], transfer: Transfer, labelled: 
     similarities = [row.similarities[0] for row in read]
     lowest = min(0.9, math.floor(10 * similarities[0]) / 10)
     places = np.unique(np.linspace(0, len(read) - 1, min(SHOWN, len(read))).round().astype(int))
-    style = asset("report.css") + (_PAGE / "transfer.css").read_text(encoding="utf-8")
     shown = [read[place] for place in places]
     pictures = {name: inline(thumbnail(labelled.picture(name))) for name in _shown_references(shown, transfer)}
-    page = Template((_PAGE / "transfer.html").read_text(encoding="utf-8")).substitute(
-        policy=policy(style),
-        style=style,
-        summary=_summary(rows, similarities, transfer),
+    main = Template((_PAGE / "transfer.html").read_text(encoding="utf-8")).substitute(
         histogram=histogram(similarities, ScoreScale(lowest, 1.0, True, "cosine"), "similarity"),
         failures=_failures([row for row in rows if row.error]),
         shown=_shown(len(shown), len(read)),
         pairs="".join(_pair(row, transfer, path.parent, pictures) for row in shown),
         references=_references(read, transfer, pictures),
     )
+    summary = _summary(rows, similarities, transfer)
+    style = (_PAGE / "transfer.css").read_text(encoding="utf-8")
     with atomic_write(path) as temporary:
-        temporary.write_text(page, encoding="utf-8", newline="\n")
+        write_page(temporary, "Transferred labels", [main], lead=summary, style=style)
 
 
 def _shown_references(shown: Sequence[Row], transfer: Transfer) -> list[str]:
@@ -78,9 +76,7 @@ def _summary(rows: Sequence[Row], similarities: Sequence[float], transfer: Trans
         [
             f"<p>Labels of <b>{as_text(str(facts['labelled']))}</b>, {as_text(scale_line(transfer.scale))}. "
             f"Compared by the cosine of features: {as_text(str(facts['backbone']))}.</p>",
-            '<dl class="figures">',
-            *(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in figures.items()),
-            "</dl>",
+            terms("figures", figures),
         ]
     )
 

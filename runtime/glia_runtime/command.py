@@ -5,7 +5,9 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any, get_args, get_type_hints
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -57,6 +59,19 @@ def _usage_on_one_line(command: str) -> Iterator[None]:
         raise typer.Exit(FAILED) from error
 
 
+_WORDS: dict[Any, str] = {str: "TEXT", Path: "PATH", int: "INTEGER", float: "NUMBER"}
+
+
+def taken(annotation: Any) -> str:
+    """What a parameter takes, in words: TEXT, NUMBER NUMBER, [these|choices]; nothing for a flag."""
+    arguments = [part for part in get_args(annotation) if part is not type(None)]
+    if arguments:  # of a list, and of what may be left out, there is one
+        return " ".join(map(taken, arguments))
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return f"[{'|'.join(str(choice.value) for choice in annotation)}]"
+    return _WORDS.get(annotation, "")
+
+
 def _full_name(name: str | None, parent: Any) -> str:
     return " ".join(filter(None, (parent and parent.info_name, name or "glia")))
 
@@ -69,6 +84,17 @@ class Command(TyperCommand):
         _occupy_closed_streams()
         with _usage_on_one_line(_full_name(info_name, parent)):
             return super().make_context(info_name, args, parent, **extra)
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """List arguments and options with what each takes in words; typer would show Python's types."""
+        hints = get_type_hints(self.callback) if self.callback else {}
+        parameters: list[Any] = self.params
+        for parameter in parameters:
+            if parameter.param_type_name == "argument":
+                parameter.display_type_rich = lambda ctx: None  # its name says it
+            else:
+                parameter.metavar = parameter.metavar or taken(hints[parameter.name]) or None
+        super().format_options(ctx, formatter)
 
 
 class Group(TyperGroup):

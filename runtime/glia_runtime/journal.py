@@ -78,7 +78,7 @@ class Journal:
             raise
 
     def begin(self, artifact_sha256: str, backend: str) -> None:
-        """Say which artifact the rows are made with, and what runs it; ask for those that failed to be tried again.
+        """Say which artifact the rows are made with, and what runs it how; ask for those that failed to be tried again.
 
         Raises:
             OutputError: the rows that are there were made with another.
@@ -94,10 +94,10 @@ class Journal:
                 f"{artifact_sha256[:12]}...); go on with that model, or delete the file to start anew"
             )
         elif self._head["backend"] != backend:
-            title, _, device = self._head["backend"].partition(" on ")
+            options = self._head["backend"].replace(" on ", " --device ").replace(" with ", " ")
             raise OutputError(
                 f"{self.path}: its rows were scored by {self._head['backend']}, not {backend}, and scores differ a "
-                f"little; add --backend {title} --device {device}, or delete the file to start anew"
+                f"little; go on with --backend {options}, or delete the file to start anew"
             )
         elif self.failed:
             self._write(_AGAIN)
@@ -134,8 +134,8 @@ class Journal:
                 yield again.pop(place, result)
                 places += 1
 
-    def without_done(self, paths: Iterable[str]) -> Iterator[str]:
-        """Yield `paths` without those that have a score; a path that comes twice needs two rows.
+    def without_done(self, paths: Iterable[str | None]) -> Iterator[str | None]:
+        """Yield `paths`, and None where it comes, without those that have a score; one that comes twice needs two rows.
 
         Both are read side by side. As long as they come in one order nothing is kept; only the rows of pictures that
         are no longer in their place, after a folder has changed, wait for them in memory.
@@ -143,6 +143,9 @@ class Journal:
         waiting: defaultdict[str, deque[bool]] = defaultdict(deque)
         done = ((result.path, result.error is not None) for result in self.results())
         for path in paths:
+            if path is None:
+                yield None
+                continue
             if path in waiting:
                 failed = waiting[path].popleft()
                 if not waiting[path]:

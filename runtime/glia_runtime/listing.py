@@ -15,10 +15,15 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
+from select import select
 
 from glia_runtime.errors import UsageError
 
 STDIN = "-"
+
+_PAUSE = 0.1
+"""Seconds without a new path after which standard input pauses: `find` on a busy disk is faster, and a person who
+waits for a row hardly notices."""
 
 _ENDINGS = """
 apng avif avifs bmp dib gif icb ico j2c j2k jfif jp2 jpc jpe jpeg jpf jpg jpx
@@ -36,21 +41,15 @@ def find_pictures(arguments: Iterable[str], recursive: bool, complain: Complain)
     - a folder: the pictures in it by name, then with `recursive` those of its folders. Hidden names are passed over,
       and so are other files (`SUFFIXES`). Links to folders are followed last, and no folder is listed twice.
     - a pattern (``*``, ``?``, ``[...]``, ``**`` for any depth) that is not itself a file: what it matches, by name.
-    - ``-``: each line of standard input as it stands; neither folders nor patterns are looked for there.
     - anything else, and a pattern that matches nothing: itself, so that whoever opens it says what is wrong.
 
     Args:
         arguments: the names.
         recursive: list the folders in a folder as well.
         complain: called with one line for a folder that cannot be listed or holds no picture.
-
-    Raises:
-        UsageError: standard input is closed.
     """
     for argument in arguments:
-        if argument == STDIN:
-            yield from _lines_of_stdin()
-        elif glob.has_magic(argument) and not os.path.lexists(argument):
+        if glob.has_magic(argument) and not os.path.lexists(argument):
             found = False
             for name in _match(argument, complain):
                 found = True
@@ -83,12 +82,28 @@ def some_pictures(folder: Path, most: int, complain: Complain) -> list[Path]:
     return [Path(path) for path in found]
 
 
-def _lines_of_stdin() -> Iterator[str]:
+def paths_from_stdin() -> Iterator[str | None]:
+    """Yield each line of standard input as it stands; neither folders nor patterns are looked for there.
+
+    Whenever nothing has come for a moment there is one None, so that what came until then need not wait for more.
+
+    Raises:
+        UsageError: standard input is closed.
+    """
     if sys.stdin is None:
         raise UsageError("standard input is closed, so - names no paths")
-    for line in sys.stdin.buffer:
-        if path := line.rstrip(b"\r\n"):
-            yield os.fsdecode(path)
+    source, rest = sys.stdin.fileno(), b""
+    while True:
+        if not select([source], [], [], _PAUSE)[0]:
+            yield None
+            select([source], [], [])
+        data = os.read(source, 1 << 16)
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines if data else [rest]:
+            if path := line.rstrip(b"\r"):
+                yield os.fsdecode(path)
+        if not data:
+            return
 
 
 def _pictures_of(name: str, recursive: bool, complain: Complain) -> Iterator[str]:

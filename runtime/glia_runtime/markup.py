@@ -1,4 +1,4 @@
-"""What self-contained pages share: their files, text that cannot become markup, links, histograms, how scores look.
+"""What self-contained pages share: a frame, text that cannot become markup, links, histograms, how scores look.
 
 A page loads nothing: style and script stand inside it, and its content security policy names them.
 """
@@ -9,10 +9,11 @@ import base64
 import hashlib
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from html import escape
 from pathlib import Path
+from string import Template
 from urllib.parse import quote
 
 import numpy as np
@@ -31,7 +32,35 @@ def asset(name: str) -> str:
     return (_FOLDER / name).read_text(encoding="utf-8")
 
 
-def policy(style: str, script: str = "") -> str:
+def write_page(
+    path: Path, title: str, main: Iterable[str], *, lead: str = "", style: str = "", script: str = ""
+) -> None:
+    """Write a page.
+
+    Args:
+        path: the file.
+        title: text.
+        main: HTML of the main part, in pieces, so that a long one need not be held in memory.
+        lead: HTML below the title.
+        style: CSS for what `page/page.css` does not know.
+        script: JavaScript that runs at the end.
+    """
+    style = asset("page.css") + style
+    pieces = {
+        "policy": _policy(style, script),
+        "title": as_text(title),
+        "style": style,
+        "lead": lead,
+        "script": f"<script>{script}</script>\n" if script else "",
+    }
+    head, foot = asset("page.html").split("$main")
+    with path.open("w", encoding="utf-8", newline="\n") as page:
+        page.write(Template(head).substitute(pieces))
+        page.writelines(main)
+        page.write(Template(foot).substitute(pieces))
+
+
+def _policy(style: str, script: str) -> str:
     """The content security policy of a page that loads nothing and runs this inline style and script and no other."""
     scripts = f"; script-src {_source(script)}" if script else ""
     return f"default-src 'none'; img-src data:; style-src {_source(style)}{scripts}"
@@ -67,9 +96,15 @@ def common_folder(paths: Sequence[str]) -> str:
     return f"{common}{os.sep}" if common.strip(os.sep) else ""
 
 
-def inline(jpeg: bytes) -> str:
-    """The address of a picture that stands inside the page."""
-    return "data:image/jpeg;base64," + base64.b64encode(jpeg).decode("ascii")
+def inline(picture: bytes, kind: str = "jpeg") -> str:
+    """The address of a picture that stands inside the page; its `kind` by MIME."""
+    return f"data:image/{kind};base64,{base64.b64encode(picture).decode('ascii')}"
+
+
+def terms(kind: str, facts: Mapping[str, str]) -> str:
+    """A list of names and values, both text; its `kind` is "figures", side by side, or "card", line by line."""
+    rows = [f"<div><dt>{as_text(name)}</dt><dd>{as_text(value)}</dd></div>" for name, value in facts.items()]
+    return "\n".join([f'<dl class="{kind}">', *rows, "</dl>"])
 
 
 def link(path: str, folder: Path) -> str:

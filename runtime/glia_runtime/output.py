@@ -48,8 +48,8 @@ class Output(ABC):
         """Get ready for the rows of an artifact in a backend, before the first of them is known."""
         self._scale = manifest.score_scale
 
-    def without_done(self, paths: Iterator[str]) -> Iterator[str]:
-        """Yield the paths that are still to be scored."""
+    def without_done(self, paths: Iterator[str | None]) -> Iterator[str | None]:
+        """Yield the paths that are still to be scored, and None where it comes."""
         return paths
 
     @abstractmethod
@@ -93,7 +93,7 @@ class FileOutput(Output):
         super().begin(manifest, backend)
         self._journal.begin(manifest.artifact_sha256, backend)
 
-    def without_done(self, paths: Iterator[str]) -> Iterator[str]:
+    def without_done(self, paths: Iterator[str | None]) -> Iterator[str | None]:
         """Pass over what the journal has a row for."""
         return self._journal.without_done(paths) if self._journal.rows else paths
 

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 import numpy as np
 import numpy.typing as npt
@@ -70,7 +71,7 @@ Run = Callable[[Sequence[Prepared]], npt.NDArray[np.float32]]
 
 
 def stream_results(
-    sources: Iterable[PathLike | Named],
+    sources: Iterable[PathLike | Named | None],
     manifest: Manifest,
     run: Run,
     *,
@@ -82,7 +83,8 @@ def stream_results(
     """Yield one `Result` for each source, in order.
 
     Args:
-        sources: taken on the caller's thread, ahead of the results by a bounded number.
+        sources: taken on the caller's thread, ahead of the results by a bounded number. None says that the next may
+            take a while: what has been taken is scored and yielded before it is asked for.
         manifest: of the artifact that `run` runs.
         run: scores a batch of prepared pictures, on the caller's thread.
         batch_size: pictures in one call of `run`, at most.
@@ -92,28 +94,38 @@ def stream_results(
     """
     pool = ThreadPoolExecutor(workers, thread_name_prefix="glia-decode")
 
-    def submit(source: PathLike | Named) -> Future[Loaded]:
+    def submit(source: PathLike | Named | None) -> Future[Loaded] | None:
+        if source is None:
+            return None
         name, picture = source if isinstance(source, tuple) else (os.fspath(source), None)
         return pool.submit(_load, name, picture, manifest, draft, thumbnails)
 
     try:
-        for group in in_batches(_in_order(map(submit, sources), workers, batch_size), batch_size):
-            yield from _score(group, manifest, run)
+        loaded = _in_order(map(submit, sources), workers, batch_size)
+        for _, part in groupby(loaded, key=lambda picture: picture is None):
+            for group in in_batches(filter(None, part), batch_size):
+                yield from _score(group, manifest, run)
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _in_order(submitted: Iterable[Future[Loaded]], workers: int, batch_size: int) -> Iterator[Loaded]:
-    """Keep enough pictures in the pool to fill the next batch while one is scored; yield them as they came."""
+def _in_order(submitted: Iterable[Future[Loaded] | None], workers: int, batch_size: int) -> Iterator[Loaded | None]:
+    """Keep enough pictures in the pool to fill the next batch while one is scored; yield them as they came.
+
+    None is passed on behind all that came before it.
+    """
     pending: deque[Future[Loaded]] = deque()
     largest = 1
     for future in submitted:
-        pending.append(future)
-        while len(pending) > workers + min(batch_size, _AHEAD_BYTES // largest):
+        if future is not None:
+            pending.append(future)
+        while len(pending) > (0 if future is None else workers + min(batch_size, _AHEAD_BYTES // largest)):
             loaded = pending.popleft().result()
             if not isinstance(loaded[1], str):
                 largest = max(largest, sum(array.nbytes for array in loaded[1]))
             yield loaded
+        if future is None:
+            yield None
     while pending:
         yield pending.popleft().result()
 

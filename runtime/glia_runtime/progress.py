@@ -1,4 +1,4 @@
-"""One line on a terminal while a long run goes on: how many, how fast, how long still, and what failed."""
+"""What is said while a long run goes on: how many, how fast, how long still, and what failed; or its stages."""
 
 from __future__ import annotations
 
@@ -8,10 +8,66 @@ from contextlib import contextmanager
 from datetime import timedelta
 from threading import Event, Thread
 from time import monotonic
-from typing import Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from glia_runtime.descriptors import discard
-from glia_runtime.pipeline import Result
+
+if TYPE_CHECKING:  # rich is imported only where there is a terminal
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from glia_runtime.pipeline import Result
+
+_LONG = 10.0
+"""Seconds from which on the time that a stage took is said."""
+
+
+def terminal() -> Console | None:
+    """Standard error, where that is a terminal, for rich to draw on."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        return None
+    from rich.console import Console
+
+    # soft_wrap: what is said meanwhile keeps its lines, however narrow the terminal
+    return Console(file=cast(TextIO, _Terminal(sys.stderr)), soft_wrap=True)
+
+
+class Stages:
+    """The stages of a run, one after another: each is said when it begins, and how long it took where that was long."""
+
+    def __init__(self, say: Callable[[str], None], line: Progress) -> None:
+        """Say stages by `say`, and draw the time of the one that goes on."""
+        self._say, self._line = say, line
+        self._task = line.add_task("", start=False)
+
+    def begin(self, text: str) -> None:
+        """End the stage before this one."""
+        self.end()
+        self._say(text)
+        self._line.reset(self._task, description="")
+
+    def part(self, name: str, done: int, total: int) -> None:
+        """Tell how far a part of the stage is."""
+        self._line.update(self._task, description=f"{name} {done}/{total}")
+
+    def end(self) -> None:
+        """End the last stage."""
+        seconds = self._line.tasks[0].elapsed
+        if seconds is not None and seconds >= _LONG:
+            self._say(f"that took {timedelta(seconds=round(seconds))}")
+
+
+@contextmanager
+def stages(say: Callable[[str], None]) -> Iterator[Stages]:
+    """Yield stages that are said by `say`; on a terminal, the time of the one that goes on runs below them."""
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    console = terminal()
+    columns = (SpinnerColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False))
+    with Progress(*columns, console=console, transient=True, disable=console is None) as line:
+        running = Stages(say, line)
+        yield running
+        running.end()
 
 
 @contextmanager
@@ -26,10 +82,10 @@ def progress(
         everything: lists all pictures, from which the remaining time follows; they are counted beside the run, so that
             it starts at once. None where the list cannot be read twice.
     """
-    if sys.stderr is None or not sys.stderr.isatty():
+    console = terminal()
+    if console is None:
         yield iter(results)
         return
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
     columns = (
@@ -39,8 +95,6 @@ def progress(
         TextColumn("{task.fields[pace]}"),
         TextColumn("{task.fields[failures]}", style="red"),
     )
-    # soft_wrap: what is said meanwhile keeps its lines, however narrow the terminal
-    console = Console(file=cast(TextIO, _Terminal(sys.stderr)), soft_wrap=True)
     with Progress(*columns, console=console, transient=True) as line:
         task = line.add_task("", total=None, completed=done, pace="", failures="")
 

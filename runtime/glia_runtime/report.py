@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
+from itertools import chain
 from pathlib import Path
 from string import Template
 from typing import NamedTuple
@@ -31,8 +32,9 @@ from glia_runtime.markup import (
     histogram,
     in_thousandths,
     link,
-    policy,
     scale_line,
+    terms,
+    write_page,
 )
 from glia_runtime.pipeline import Result
 
@@ -117,12 +119,7 @@ class Report:
     def write(self, path: Path) -> None:
         """Write the page to `path`; links to the pictures are relative to its folder."""
         tiles = sorted([*self._worst, *(entry[2] for entry in self._best), *self._between], reverse=True)
-        style, script = (asset(name) for name in ("report.css", "report.js"))
         pieces = {
-            "policy": policy(style, script),
-            "style": style,
-            "script": script,
-            "summary": _summary(self._manifest.score_scale, self._artifact, self._scores, self._failed, len(tiles)),
             "histogram": histogram(self._scores, self._manifest.score_scale, "score")
             if self._scores
             else "<p>No picture was scored.</p>",
@@ -131,12 +128,16 @@ class Report:
         }
         head, rest = asset("report.html").split("$tiles")
         middle, foot = rest.split("$thumbnails")
-        with path.open("w", encoding="utf-8", newline="\n") as page:
-            page.write(Template(head).substitute(pieces))
-            page.writelines(_tiles(tiles, self._manifest.score_scale, path.resolve().parent))
-            page.write(Template(middle).substitute(pieces))
-            page.writelines(base64.b64encode(tile.thumbnail).decode("ascii") + "\n" for tile in tiles)
-            page.write(Template(foot).substitute(pieces))
+        main = chain(
+            [Template(head).substitute(pieces)],
+            _tiles(tiles, self._manifest.score_scale, path.resolve().parent),
+            [Template(middle).substitute(pieces)],
+            (base64.b64encode(tile.thumbnail).decode("ascii") + "\n" for tile in tiles),
+            [foot],
+        )
+        summary = _summary(self._manifest.score_scale, self._artifact, self._scores, self._failed, len(tiles))
+        style, script = asset("report.css"), asset("report.js")
+        write_page(path, "Picture quality", main, lead=summary, style=style, script=script)
 
 
 @contextmanager
@@ -171,9 +172,7 @@ def _summary(scale: ScoreScale, artifact: Path, scores: Sequence[float], failed:
     lines = [
         f"<p>Scores by <b>{as_text(artifact.name)}</b>, {as_text(scale_line(scale))}, on "
         f'<time datetime="{now:%Y-%m-%dT%H:%M:%SZ}">{now:%d %B %Y, %H:%M} UTC</time>.</p>',
-        '<dl class="figures">',
-        *(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in figures.items()),
-        "</dl>",
+        terms("figures", figures),
     ]
     if shown < len(scores):
         lines.append(
@@ -225,12 +224,11 @@ def _card(manifest: Manifest, artifact: Path) -> str:
         "artifact SHA-256": manifest.artifact_sha256,
         "checkpoint SHA-256": manifest.checkpoint_sha256,
     }
-    rows = "\n".join(f"<div><dt>{name}</dt><dd>{as_text(value)}</dd></div>" for name, value in facts.items() if value)
     columns = ("backend", "precision", "device", "pictures", "largest", "mean", "bound", "SRCC", "PLCC", "")
     heads = "".join(f"<th>{column}</th>" for column in columns)
     parity = "\n".join(_parity_row(row) for row in manifest.parity)
     return (
-        f'<dl class="card">\n{rows}\n</dl>\n'
+        f"{terms('card', {name: value for name, value in facts.items() if value})}\n"
         f"<h3>How close it is to the PyTorch model in fp32</h3>\n"
         "<p>Differences in units of the score, "
         f"measured on {as_text(manifest.parity_graph)} when it was exported.</p>\n"

@@ -130,7 +130,7 @@ class Scorer:
 
     def stream(
         self,
-        sources: Iterable[PathLike | Named],
+        sources: Iterable[PathLike | Named | None],
         *,
         batch_size: int | None = None,
         workers: int | None = None,
@@ -141,10 +141,11 @@ class Scorer:
 
         A pool of `workers` threads decodes ahead of the graph by a bounded number of pictures, so memory does not
         grow with the number of sources, which may be endless. Closing the iterator stops the pool. Sources are
-        taken ahead by the same number, so slow ones delay results by that many.
+        taken ahead by the same number; one that is slow says so, lest results wait for those after them.
 
         Args:
-            sources: paths; or pairs of a name to report and the picture, as the bytes of a file or as an array.
+            sources: paths; or pairs of a name to report and the picture, as the bytes of a file or as an array; or
+                None where the next may take a while: it has no result, and what came before it is scored first.
             batch_size: pictures in one run of the graph, at most. Default: 8, or 1 where a picture is many crops.
             workers: threads that decode. Default: the usable CPU cores.
             draft: make the semantic view of large pictures faster and a little differently

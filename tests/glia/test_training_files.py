@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -25,7 +26,7 @@ from glia.cli import train_app
 from glia.data import Sample, Subset, make_splits, open_dataset
 from glia.models import create_model, load_checkpoint
 from glia.training.fit import FitConfig, fit
-from glia.training.log import Log
+from glia.training.log import Log, progress
 from glia.training.run import split_dataset, train
 from glia.training.tasks import QualityTask
 from glia_runtime.errors import GliaError, MissingExtraError, UsageError
@@ -195,6 +196,33 @@ def test_rows_from_before_a_kill_are_dropped_and_repeated(tmp_path: Path) -> Non
     (tmp_path / "metrics.csv").write_text("step,loss\n2,0.5\n4,0.4\n6,0")
     Log(tmp_path, console(), 2, tensorboard=False).append({"step": 4, "loss": 0.4}, 3600)
     assert (tmp_path / "metrics.csv").read_text().split() == ["step,loss", "2,0.5", "4,0.4"]
+
+
+def test_a_log_follows_the_steps(rated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("glia.training.log._PAUSE", 0.0)
+    spoken = console()
+    train(small_run(rated, views=2), tmp_path / "run", None, False, spoken)
+    shape = r"^step (\d) of 8  loss -?[\d.]+(  SRCC -?[\d.]+)?  [\d.]+ samples/s  left 0:\d\d:\d\d$"
+    found = re.findall(shape, said(spoken), re.MULTILINE)
+    # evaluated after steps 4 and 8
+    assert [(number, bool(srcc)) for number, srcc in found] == [(str(step), step > 4) for step in range(1, 9)]
+
+
+@pytest.mark.parametrize(("pause", "total", "lines"), [(0.0, 1000, 100), (0.0, 5, 5), (3600.0, 1000, 0)])
+def test_a_log_is_not_flooded(pause: float, total: int, lines: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("glia.training.log._PAUSE", pause)
+    spoken = console()
+    with progress(spoken, "checking", total) as advance:
+        for _ in range(total):
+            advance()
+    assert said(spoken).count("\n") == lines
+
+
+def test_a_terminal_shows_where_a_run_is() -> None:
+    spoken = Console(file=io.StringIO(), width=200, force_terminal=True, color_system=None)
+    with progress(spoken, "step", 4, 1) as advance:
+        advance("loss 0.500")
+    assert re.search(r"step \S+ +2/4 .*loss 0\.500", said(spoken))
 
 
 def test_curves_for_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,11 +9,12 @@ from types import ModuleType
 
 import pytest
 
-from glia_bench.page import page
+from glia_bench.page import write_results
 from glia_bench.plots import run_plot
 from glia_bench.results import Measurement, write_run
 from glia_bench.tables import markdown, plain, quantity, run_table
 from tests.glia_bench.subjects import run_of
+from tests.glia_runtime.chromium import CHROMIUM, Page
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -47,9 +48,23 @@ def test_every_figure_in_the_first_unit_is_a_bar() -> None:
     assert "slow / fast" not in drawn
 
 
-def test_the_page_escapes_what_it_is_given() -> None:
-    text = page([run_of(0.001, subject="<script>&")])
+def test_the_page_escapes_what_it_is_given(tmp_path: Path) -> None:
+    write_results([run_of(0.001, subject="<script>&")], tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "<script>" not in text and "&lt;script&gt;&amp;" in text
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+def test_a_browser_draws_the_plots_and_loads_nothing(tmp_path: Path) -> None:
+    write_results([run_of(0.001, 0.002, 0.003), run_of(0.004)], tmp_path / "page.html")
+    with Page(tmp_path / "profile") as page:
+        page.open(tmp_path / "page.html")
+        assert page.evaluate("[...document.images].map(image => image.naturalWidth > 0)") == [True, True]
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        kinds = {event["method"] for event in page.seen}
+        assert not kinds & {"Log.entryAdded", "Runtime.exceptionThrown"}  # nothing that the policy had to refuse
+        loaded = [e["params"]["request"]["url"][:5] for e in page.seen if e["method"] == "Network.requestWillBeSent"]
+        assert set(loaded) == {"file:", "data:"} and loaded.count("file:") == 1
 
 
 def test_a_markdown_table_has_as_many_cells_in_every_row() -> None:

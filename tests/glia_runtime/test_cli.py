@@ -18,10 +18,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from glia_runtime import Probe, write_manifest
+from glia_runtime import Probe, sample_views, write_manifest
 from glia_runtime.decode import decode
 from tests.glia_runtime import artifacts
 from tests.glia_runtime.artifacts import expected_score
+from tests.shapes import noise_image
 
 COMMAND = [sys.executable, "-c", "from glia_runtime.cli import app; app(prog_name='glia-infer')"]
 
@@ -88,18 +89,6 @@ def test_json_scores_are_exact(views_artifact: Path, pictures: list[Path]) -> No
 
 
 # Where paths come from
-
-
-def test_paths_from_stdin(views_artifact: Path, pictures: list[Path]) -> None:
-    text = "\n".join(map(str, pictures[:2])) + "\r\n\n" + str(pictures[2])
-    result = infer("--model", views_artifact, pictures[3], "-", input=text.encode())
-    assert result.returncode == 0
-    assert [row["path"] for row in csv_rows(result.stdout)] == [str(path) for path in (pictures[3], *pictures[:3])]
-
-
-def test_no_paths_on_stdin(views_artifact: Path) -> None:
-    result = infer("--model", views_artifact, "-", input=b"")
-    assert (result.returncode, result.stdout, lines(result)) == (0, HEADER, [])
 
 
 @pytest.mark.parametrize("format_", ["csv", "jsonl", "table"])
@@ -312,8 +301,18 @@ def test_self_test(views_artifact: Path, tmp_path: Path) -> None:
 def test_version_and_help() -> None:
     assert infer("--version").stdout.decode() == f"glia {version('glia')}\n"
     text = infer("--help").stdout.decode()
-    for word in ("--model", "--format", "--output", "--self-test", "Exit status: 0", "stdin"):
-        assert word in text
+    for words in (
+        "[IMAGES]...",
+        "--model FILE ",
+        "--format [csv|jsonl|parquet|table]\n",
+        "-o, --output OUTPUT ",
+        "--batch-size INTEGER ",
+        "--below T ",
+        "--self-test ",
+        "Exit status: 0",
+        "| glia-infer -  ",
+    ):
+        assert words in text
 
 
 def test_batch_size_does_not_change_scores(image_artifact: Path, pictures: list[Path]) -> None:
@@ -326,6 +325,20 @@ def test_batch_size_does_not_change_scores(image_artifact: Path, pictures: list[
         atol=1e-5,  # see test_scorer.CLOSE
         rtol=0,
     )
+
+
+def test_drafted_views_and_workers(views_artifact: Path, image_artifact: Path, tmp_path: Path) -> None:
+    path = tmp_path / "large.png"
+    Image.fromarray(noise_image(1000, 1100)).save(path)
+    done = infer("--model", views_artifact, path, "--draft", "--workers", "1")
+    (row,) = csv_rows(done.stdout)
+    semantic, detail = sample_views(decode(path), draft=True)
+    wanted = (semantic.mean(dtype=np.float64) + detail.mean(dtype=np.float64)) / 510
+    assert float(row["score"]) == pytest.approx(wanted, abs=1e-6)  # the mean itself; exact views differ by more
+    assert float(row["score"]) != pytest.approx(expected_score(decode(path), "views"), abs=1e-6)
+    refused = infer("--model", image_artifact, path, "--draft")
+    assert (refused.returncode, refused.stdout) == (2, b"")
+    assert lines(refused)[-1].endswith("draft is for artifacts exported with --input views; leave it out")
 
 
 # Interruption

@@ -136,8 +136,12 @@ def test_what_is_left_is_what_has_no_row(tmp_path: Path, done: list[str], paths:
 def test_what_is_left_is_found_while_rows_are_added(tmp_path: Path) -> None:
     with closing(Journal(tmp_path / "scores.csv")) as journal:
         journal.begin(MODEL, BACKEND)
-        for path in journal.without_done(iter("abcd")):
-            journal.append(Result(path, 0.5, None))
+        left = []
+        for path in journal.without_done([*"ab", None, *"cd"]):
+            left.append(path)
+            if path is not None:
+                journal.append(Result(path, 0.5, None))
+        assert left == [*"ab", None, *"cd"]  # a pause comes through in its place
         assert [result.path for result in journal.results()] == list("abcd")
 
 
@@ -231,7 +235,7 @@ def test_failed_rows_are_tried_again_in_their_place(
                     break
                 place, good = left[number], next(tries)
                 assert name == paths[place]
-                journal.append(Result(name, *outcome[good]))
+                journal.append(Result(paths[place], *outcome[good]))
                 # Of one name that comes twice, rows fill the earlier place first, as it is listed first.
                 if place < len(expected):
                     expected[place] = good
@@ -268,7 +272,7 @@ def test_another_backend_does_not_go_on(tmp_path: Path) -> None:
     write(path, [Result("a", 0.5, None)])
     with (
         closing(Journal(path)) as journal,
-        pytest.raises(OutputError, match="add --backend onnxruntime --device cpu, or delete"),
+        pytest.raises(OutputError, match="go on with --backend onnxruntime --device cpu, or delete"),
     ):
         journal.begin(MODEL, "openvino:bf16 on cpu")
 

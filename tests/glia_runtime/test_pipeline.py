@@ -186,6 +186,37 @@ def test_no_thread_and_no_handle_stays_open(artifact: Path, pictures: list[Path]
     assert held() == before
 
 
+def test_what_came_before_a_pause_is_scored_before_more_is_asked_for(
+    views_artifact: Path, pictures: list[Path], tmp_path: Path
+) -> None:
+    scorer = Scorer.open(views_artifact)
+    run = scorer._backend.run
+    batches: list[int] = []
+
+    def watched(inputs: Any) -> Any:
+        batches.append(len(inputs["semantic"]))
+        return run(inputs)
+
+    scorer._backend.run = watched  # type: ignore[method-assign]
+    yielded: list[str] = []
+
+    def sources() -> Iterator[Path | None]:
+        yield None
+        yield from pictures[:3]
+        yield None
+        yield None
+        assert yielded == [str(path) for path in pictures[:3]]
+        yield tmp_path / "missing.png"
+        yield None
+        assert len(yielded) == 4
+        yield from pictures * 4
+
+    for result in scorer.stream(sources(), batch_size=8, workers=2):
+        yielded.append(result.path)
+    assert yielded == [*map(str, pictures[:3]), str(tmp_path / "missing.png"), *map(str, pictures * 4)]
+    assert batches == [3, 8, 8, 4]  # full ones where no pause comes between
+
+
 def test_few_large_frames_wait(image_artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whole frames for an "image" graph are large: after the first, fewer are taken ahead."""
     frame = np.zeros((1000, 1000, 3), np.uint8)

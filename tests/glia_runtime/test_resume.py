@@ -78,8 +78,20 @@ def test_another_backend_does_not_go_on(views_artifact: Path, pictures: list[Pat
     assert infer(*command, "--backend", "openvino").returncode == 1
     refused = infer(*command, "--resume")
     assert refused.returncode == 2
-    assert "add --backend openvino --device cpu, or delete the file" in lines(refused)[-1]
+    assert "go on with --backend openvino --device cpu, or delete the file" in lines(refused)[-1]
     assert infer(*command, "--resume", "--backend", "openvino", "--device", "cpu").returncode == 1
+
+
+def test_drafted_rows_are_not_mixed_with_others(views_artifact: Path, pictures: list[Path], tmp_path: Path) -> None:
+    output = tmp_path / "scores.csv"
+    command: list[str | Path] = ["--model", views_artifact, *pictures, "missing.jpg", "--fail-fast", "-o", output]
+    assert infer(*command, "--draft").returncode == 1
+    refused = infer(*command, "--resume")
+    assert refused.returncode == 2
+    assert "go on with --backend onnxruntime --device cpu --draft, or delete the file" in lines(refused)[-1]
+    go_on = ["--resume", "--backend", "onnxruntime", "--device", "cpu", "--draft"]
+    assert infer(*command, *go_on).returncode == 1
+    assert infer(*command, *go_on[:-1]).returncode == 2
 
 
 def test_kept_rows_of_pictures_that_are_not_named(views_artifact: Path, pictures: list[Path], tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -24,11 +25,11 @@ def test_table_on_request(views_artifact: Path, pictures: list[Path], tmp_path: 
     assert "scores from 0 to 1, higher is better (none)" in text
 
 
-def shown_on_a_terminal(*arguments: str | Path, status: int) -> str:
+def shown_on_a_terminal(*arguments: str | Path, status: int, command: Sequence[str] = COMMAND) -> str:
     """All that a run writes to a terminal, escapes of colour taken out."""
     main, terminal = os.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "200"}
-    process = subprocess.Popen([*COMMAND, *arguments], stdout=terminal, stderr=terminal, env=environment)
+    process = subprocess.Popen([*command, *arguments], stdout=terminal, stderr=terminal, env=environment)
     os.close(terminal)
     shown = b""
     try:
