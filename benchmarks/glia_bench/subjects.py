@@ -142,7 +142,7 @@ def open_subject(spec: Spec) -> Subject:
     """
     path = spec.path
     if spec.is_checkpoint:
-        backend: Backend = EagerBackend(path, "cpu" if spec.device == "auto" else spec.device)
+        backend: Backend = EagerBackend(path, spec.device)
     else:
         manifest = read_manifest(path)
         verify_artifact(path, manifest)
