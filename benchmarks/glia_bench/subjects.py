@@ -16,7 +16,6 @@ import numpy.typing as npt
 
 from glia.evaluation.scoring import EagerBackend, is_checkpoint
 from glia_bench.measure import Say
-from glia_bench.nvidia import torch_device
 from glia_bench.options import ALL_BACKENDS, BUNDLED
 from glia_runtime.backends import choices, open_backend
 from glia_runtime.backends.base import Backend
@@ -155,7 +154,7 @@ def open_subject(spec: Spec) -> Subject:
     path = spec.path
     if spec.is_checkpoint:
         precision: Precision = "fp16" if spec.backend == EAGER[1] else "fp32"
-        backend: Backend = EagerBackend(path, torch_device(spec.device), precision)
+        backend: Backend = EagerBackend(path, spec.device, precision)
     else:
         manifest = read_manifest(path)
         verify_artifact(path, manifest)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from glia.models import QualityModel, load_checkpoint
-from glia.ops.resize import LONGEST_SIDE
+from glia.ops.resize import PICTURE_LIMITS
 from glia_export.artifact_pair import write_pair
 from glia_export.engine_options import EngineOptions, Profile, Shape, profile_of
 from glia_export.parity import (
@@ -183,8 +183,7 @@ def cannot_run_here(output: Path, manifest: Manifest) -> str | None:
 
 
 def _limits(kind: InputKind, profile: Profile | None) -> Limits:
-    own = Limits(max_height=LONGEST_SIDE, max_width=LONGEST_SIDE) if kind == "image" else Limits()
-    return profile.limits if profile else own
+    return profile.limits if profile else PICTURE_LIMITS if kind == "image" else Limits()
 
 
 @contextmanager

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from glia.models import QualityModel
-from glia.ops import padded_views
 from glia.ops.resize import LONGEST_SIDE, bicubic_resize
 from glia_export.fragment_sample_onnx import FUNCTION_DOMAIN, FUNCTION_NAME
 from glia_runtime.fragments import FragmentSpec
@@ -66,25 +65,6 @@ class ImageGraph(nn.Module):
     def forward(self, images: Tensor, sizes: Tensor) -> Outputs:
         outputs: Outputs = self.model(*sample_in_graph(images, sizes, self.model.view_spec, as_node=self.as_node))
         return outputs
-
-
-class FusedImageGraph(nn.Module):
-    """`ImageGraph` of `FragmentViews`, both from one launch of a Triton kernel, for compilers that take it in."""
-
-    def __init__(self, graph: ImageGraph, spec: FragmentSpec) -> None:
-        super().__init__()
-        self.model = graph.model
-        self.spec = spec
-
-    def forward(self, images: Tensor, sizes: Tensor) -> Tensor:
-        # The normalisation is folded into the model, and float16 holds grey levels exactly.
-        dtype = next(self.model.parameters()).dtype
-        spec = self.spec
-        views = padded_views(
-            *(images, sizes), mean=(0.0,) * 3, std=(1.0,) * 3, dtype=dtype, grid=spec.grid, fragment=spec.fragment
-        )
-        score: Tensor = self.model(*(view.permute(0, 2, 3, 1) for view in views))
-        return score
 
 
 def sample_in_graph(images: Tensor, sizes: Tensor, spec: ViewSpec, *, as_node: bool) -> tuple[Tensor, ...]:

@@ -12,7 +12,8 @@ from typing import Literal
 import torch
 
 from glia.models import QualityModel
-from glia_export.graphs import FusedImageGraph, ImageGraph, dynamic_shapes, example_inputs, graph_of
+from glia.models.pictures import PictureModel
+from glia_export.graphs import ImageGraph, dynamic_shapes, example_inputs, graph_of
 from glia_export.targets import missing_compiler
 from glia_runtime.backends.base import first_line
 from glia_runtime.backends.pt2 import CPU, CUDA, has_avx2, quiet_torch
@@ -87,7 +88,7 @@ def save_pt2(model: QualityModel, kind: InputKind, precision: Precision, target:
     graph = graph_of(model, kind, as_node=False, half=precision == "fp16").to(target.device)
     views = model.view_spec
     if target.device == "cuda" and isinstance(graph, ImageGraph) and isinstance(views, FragmentViews):
-        graph = FusedImageGraph(graph, views.fragments)
+        graph = PictureModel(graph.model, views.fragments)
     inputs = tuple(tensor.to(target.device) for tensor in example_inputs(kind, views))
     shapes = dynamic_shapes(kind, views)
     with TemporaryDirectory(prefix="glia-") as folder, _undisturbed(folder):

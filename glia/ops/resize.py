@@ -10,6 +10,8 @@ clamps other intermediate values: on noise a quarter of the view then differs, b
 import torch
 from torch import Tensor
 
+from glia_runtime.manifest import Limits
+
 _CUBIC = -0.5  # Pillow's bicubic: Keys' kernel, a = -0.5
 _FIXED_POINT = float(1 << 22)  # PRECISION_BITS = 32 - 8 - 2
 
@@ -18,6 +20,9 @@ LONGEST_SIDE = 1 << 15
 every whole number up to 16.8 million. The longest panoramas that phones take are half as long; what goes beyond is a
 thin strip that was enlarged, and costs gigabytes.
 """
+
+PICTURE_LIMITS = Limits(max_height=LONGEST_SIDE, max_width=LONGEST_SIDE)
+"""Of what makes the views itself."""
 
 
 def bicubic_resize(images: Tensor, sizes: Tensor, target: int) -> Tensor:

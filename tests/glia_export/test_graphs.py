@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from glia.models import QualityModel
-from glia_export.graphs import FusedImageGraph, ImageGraph, example_inputs, graph_of
+from glia.models.pictures import PictureModel
+from glia_export.graphs import ImageGraph, example_inputs, graph_of
 from glia_runtime.fragments import FragmentSpec
 from glia_runtime.view_spec import FragmentViews
 
@@ -19,4 +20,4 @@ def test_the_fused_graph_is_the_graph(model: QualityModel, grid: int) -> None:
     inputs = example_inputs("image", model.view_spec)
     # Equal views, but another batch in one product of the resize: a sum may round to the next grey level.
     with torch.inference_mode():
-        assert torch.allclose(FusedImageGraph(graph, spec)(*inputs), graph(*inputs), atol=1e-2)
+        assert torch.allclose(PictureModel(graph.model, spec)(*inputs), graph(*inputs), atol=1e-2)

@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from glia.models import QualityModel
+from glia.ops import pack_ragged, ragged_views
 from glia_export.parity import BOUNDS, pictures_in, reference_scores
 from glia_runtime import BackendError, Scorer, read_manifest
 from glia_runtime.manifest import InputKind, Limits, Precision
 from glia_runtime.view_spec import FragmentViews
+from glia_runtime.views import enlarge
 from tests.glia_export.conftest import Exported
 
 kinds = pytest.mark.parametrize("kind", ["views", "image"])
@@ -52,6 +54,24 @@ def test_scores(
         ("torchscript", precision, 6, True)
     ]
     scorer.self_test()
+
+
+@devices
+@precisions
+def test_views_from_the_fused_operator(
+    exported: Exported, model: QualityModel, pictures: Path, precision: Precision, device: str
+) -> None:
+    """For programs that have glia beside the file, as docs/export.md shows; on a GPU one launch for all pictures."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"`torch\.jit\.\w+` is ")  # deprecated
+        loaded = torch.jit.load(str(exported("torchscript", "views", precision)), map_location=device)
+    found = pictures_in(pictures, FragmentViews(), Limits(), print)
+    packed = pack_ragged([torch.from_numpy(enlarge(image)).to(device) for image in found.images()])
+    with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+        views = ragged_views(*packed, mean=(0.0,) * 3, std=(1.0,) * 3, dtype=torch.float16)
+        scores = loaded(*(view.permute(0, 2, 3, 1) for view in views)).cpu().numpy()
+    bound = BOUNDS[precision].max_abs * model.score_scale.range
+    assert np.abs(scores - reference_scores(model, found.views)).max() <= bound
 
 
 @kinds

@@ -53,3 +53,19 @@ def test_the_device_is_the_package_s(tmp_path: Path) -> None:
     write_manifest(replace(artifacts.manifest_for(path, "views", "pt2"), engine=engine), path)
     with pytest.raises(BackendError, match="device 'cuda' cannot run pt2 artifacts; choose one of: auto, cpu"):
         Scorer.open(path, device="cuda")
+
+
+def test_another_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "model.pt2"
+    path.write_bytes(b"never read")
+    engine = EngineInfo("aotinductor-cuda", torch.__version__, ("8.9",))
+    write_manifest(replace(artifacts.manifest_for(path, "views", "pt2"), engine=engine), path)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA Test")
+    with pytest.raises(ArtifactError) as raised:
+        Scorer.open(path)
+    assert str(raised.value) == (
+        f"{path}: compiled for compute capability 8.9, and this GPU (NVIDIA Test) has 9.0; "
+        "export it again here: glia-export MODEL --to pt2 --device cuda"
+    )
