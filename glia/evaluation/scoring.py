@@ -89,6 +89,14 @@ def batch_size(scorer: Scorer) -> int:
 
 
 def title(scorer: Scorer) -> str:
-    """What reports call it: "artifact model.onnx", or "glianet checkpoint runs/a/model.pt"."""
+    """What reports call it: "artifact model.onnx", or "glianet checkpoint runs/a/model.pt (last step)".
+
+    In brackets what `glia-train --select` kept: the best evaluation is too good on the test part that chose it.
+    """
     path = scorer.artifact
-    return f"{scorer.manifest.architecture} checkpoint {path}" if is_checkpoint(path) else f"artifact {path.name}"
+    if not is_checkpoint(path):
+        return f"artifact {path.name}"
+    from glia.models.checkpoint import read_training
+
+    kept = read_training(path).get("selected")
+    return f"{scorer.manifest.architecture} checkpoint {path}" + (f" ({kept})" if kept else "")
