@@ -188,7 +188,7 @@ def test_a_killed_table_keeps_what_is_finished_and_goes_on_to_the_same_result(ra
     tested = [(killed / f"split-{number}" / "tested-csv.json").exists() for number in range(2)]
     assert tested == [True, False], said.decode()
     stamps = {path: path.stat().st_mtime_ns for path in (killed / "split-0").iterdir()}
-    # In this order, since testing split 0 decides in how many threads split 1 is trained, and these the last bit.
+    # In this order: testing split 0 decides in how many threads split 1 is trained, and they decide the last bit.
     at_once, after = (run_two_splits(ratings, tmp_path / folder) for folder in ("whole", "killed"))
     assert {path: path.stat().st_mtime_ns for path in (killed / "split-0").iterdir()} == stamps
     assert after[1] == at_once[1]
