@@ -90,7 +90,7 @@ def test_a_pool_holds_what_both_could_score(pictures: Path, checkpoint: Path, vi
     sources = str(views_artifact), str(checkpoint)
     wanted = [str(pictures / "0.png"), str(pictures / "broken.png"), str(pictures / "inner" / "1.png")]
     taken: list[int] = []
-    rivals, paths = open_rivals(sources, (), wanted, pictures, taken.append)
+    rivals, paths = open_rivals(sources, (), wanted, pictures, print)
     pool = score_pool(rivals, paths, lambda: taken.append(1))
     assert len(taken) == 6 and pool.paths == (paths[0], paths[2]) and list(pool.failures) == [paths[1]]
     for source, scores in zip(sources, pool.scores, strict=True):

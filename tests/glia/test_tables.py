@@ -241,7 +241,7 @@ def test_ours_stands_below_the_papers_and_what_is_missing_is_a_dash(tmp_path: Pa
     assert (filled["paper"], filled["splits"], filled["median"]) == ("0.937", "3", "0.9")
     assert 0.8 <= float(filled["median_low"]) <= 0.9 <= float(filled["median_high"]) <= 0.94
     more = rows["LGF", "koniq", "PLCC unfitted"]
-    assert (more["paper"], more["median"], float(more["mean_low"])) == ("", "0.7", pytest.approx(0.7))
+    assert (more["paper"], more["median"]) == ("", "0.7") and float(more["mean_low"]) == pytest.approx(0.7)
     empty = rows["LGF", "synthetic", "PLCC"]
     assert (empty["paper"], empty["splits"], empty["median"]) == ("", "0", "")
     once = as_markdown("Table 4", PAPER[4], PAPER[4].columns, {("LGF", "koniq"): [agreement(0.9, 0.91)]})
