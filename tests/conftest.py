@@ -1,6 +1,7 @@
 """The runtime's small artifacts, made once a session."""
 
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,16 @@ from tests.glia_runtime import artifacts
 
 # A shell starts `make test &` with SIGINT ignored, and children inherit that: tests that interrupt would wait for ever.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """A scorer takes all cores and leaves torch so, and the workers of pytest then fight over them.
+
+    Ten steps of a tiny model took 16 s of CPU so on two busy cores, and 3 s with one thread.
+    """
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ Among pictures that a defender finds equally bad, or equally good, the attacker 
 different. Whoever looks at such a pair sees which of the two models errs.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -13,10 +13,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from glia.evaluation.scoring import batch_size
 from glia_runtime.errors import UsageError
 from glia_runtime.manifest import ScoreScale
-from glia_runtime.scorer import Scorer
+from glia_runtime.pipeline import Result
 from glia_runtime.writers import csv_line, shortest
 
 Level = Literal["low", "high"]
@@ -70,13 +69,25 @@ def find_duels(qualities: Floats, bins: int = 10, pairs: int = 1) -> list[Duel]:
     return duels
 
 
+Score = Callable[[Sequence[str]], Iterable[Result]]
+"""What each picture's score is, or what is wrong with the picture, in the order of the paths."""
+
+
 @dataclass(frozen=True)
 class Rival:
-    """One of the two models: what reports call it, its architecture, and the scale of its scores."""
+    """One of the two models.
+
+    Attributes:
+        name: what reports call it.
+        about: what it is, in words.
+        scale: of its scores.
+        score: gives them.
+    """
 
     name: str
-    architecture: str
+    about: str
     scale: ScoreScale
+    score: Score
 
 
 @dataclass(frozen=True)
@@ -102,40 +113,26 @@ class Pool:
         return np.asarray(self.scores * signs[:, None])
 
 
-def rivals(scorers: Sequence[Scorer]) -> tuple[Rival, Rival]:
-    """The attacker's and the defender's facts; each is called by its file's name, or path where the names are one."""
-    files = [scorer.artifact for scorer in scorers]
-    names = [file.name for file in files] if files[0].name != files[1].name else list(map(str, files))
-    facts = (
-        Rival(name, scorer.manifest.architecture, scorer.manifest.score_scale)
-        for name, scorer in zip(names, scorers, strict=True)
-    )
-    return next(facts), next(facts)
-
-
-def score_pool(
-    of: tuple[Rival, Rival], scorers: Sequence[Scorer], paths: Sequence[str], advance: Callable[[], object]
-) -> Pool:
+def score_pool(rivals: tuple[Rival, Rival], paths: Sequence[str], advance: Callable[[], object]) -> Pool:
     """Score every picture with each model, one model after the other.
 
     Args:
-        of: the models' facts.
-        scorers: the models.
+        rivals: the models.
         paths: the pictures.
         advance: called after each picture and model.
     """
     failures: dict[str, str] = {}
 
-    def scored(scorer: Scorer) -> Iterator[float]:
-        for result in scorer.stream(paths, batch_size=batch_size(scorer)):
+    def scored(rival: Rival) -> Iterator[float]:
+        for result in rival.score(paths):
             if result.error is not None:
                 failures.setdefault(result.path, result.error)
             yield np.nan if result.score is None else result.score
             advance()
 
-    scores = np.array([list(scored(scorer)) for scorer in scorers])
+    scores = np.array([list(scored(rival)) for rival in rivals])
     kept = [index for index, path in enumerate(paths) if path not in failures]
-    return Pool(of, tuple(paths[index] for index in kept), scores[:, kept], failures)
+    return Pool(rivals, tuple(paths[index] for index in kept), scores[:, kept], failures)
 
 
 def write_scores(pool: Pool, path: Path) -> None:

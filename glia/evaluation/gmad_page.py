@@ -7,7 +7,7 @@ from glia.evaluation.gmad import Duel, Pool
 from glia.evaluation.metrics import srcc
 from glia.evaluation.pages import inline_image, style
 from glia_runtime.decode import decode_picture
-from glia_runtime.markup import as_text, common_folder, in_thousandths, link, scale_line, terms, write_page
+from glia_runtime.markup import as_text, common_folder, in_thousandths, link, terms, write_page
 
 _TITLE = "gMAD competition"
 _LEAD = """<p>Pictures that one model finds equally bad, or equally good, and the other most different.
@@ -33,9 +33,7 @@ def _summary(pool: Pool) -> str:
         "SRCC of the two": f"{srcc(*pool.qualities):.3f}",
     }
     models = "".join(
-        f"<div><dt>{_dot(number)}{as_text(rival.name)}</dt>"
-        f"<dd>{as_text(rival.architecture)}, {as_text(scale_line(rival.scale))}, trained on "
-        f"{as_text(rival.scale.dataset)}</dd></div>"
+        f"<div><dt>{_dot(number)}{as_text(rival.name)}</dt><dd>{as_text(rival.about)}</dd></div>"
         for number, rival in enumerate(pool.rivals)
     )
     return f'{terms("figures", figures)}\n<dl class="card">{models}</dl>'

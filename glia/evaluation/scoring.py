@@ -32,7 +32,7 @@ class EagerBackend(Backend):
     name = "pytorch"
 
     def __init__(self, checkpoint: Path, device: str = "auto", precision: Precision = "fp32") -> None:
-        """Load `checkpoint` on `device`: "cpu", "cuda", or "auto" for a GPU where there is one; it computes in fp32 or fp16.
+        """Load `checkpoint` on `device`: "cpu", "cuda", or "auto" (a GPU where there is one), for fp32 or fp16.
 
         Raises:
             CheckpointError: it cannot be read.
@@ -120,6 +120,14 @@ def batch_size(scorer: Scorer) -> int:
 
 
 def title(scorer: Scorer) -> str:
-    """What reports call it: "artifact model.onnx", or "glianet checkpoint runs/a/model.pt"."""
+    """What reports call it: "artifact model.onnx", or "glianet checkpoint runs/a/model.pt (last step)".
+
+    In brackets what `glia-train --select` kept: the best evaluation is too good on the test part that chose it.
+    """
     path = scorer.artifact
-    return f"{scorer.manifest.architecture} checkpoint {path}" if is_checkpoint(path) else f"artifact {path.name}"
+    if not is_checkpoint(path):
+        return f"artifact {path.name}"
+    from glia.models.checkpoint import read_training
+
+    kept = read_training(path).get("selected")
+    return f"{scorer.manifest.architecture} checkpoint {path}" + (f" ({kept})" if kept else "")

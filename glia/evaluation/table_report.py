@@ -15,7 +15,8 @@ Found = Mapping[tuple[str, str], Sequence[Agreement]]
 """What came of the splits of a cell, by its row and column."""
 
 _MISSING = "-"
-_MEASURES = {"srcc": "SRCC", "plcc_fitted": "PLCC"}  # PLCC after the logistic fit, as LoDa and so the paper
+_MEASURES = {"srcc": "SRCC", "plcc_fitted": "PLCC"}  # the paper's; PLCC after the logistic fit, as LoDa has it
+_MORE = {"plcc": "PLCC unfitted", "krcc": "KRCC", "rmse_fitted": "RMSE"}  # RMSE after the fit, too
 _STATISTICS = ("median", "mean")
 _CSV = (
     "row",
@@ -29,7 +30,7 @@ _CSV = (
 
 def as_rich(paper: PaperTable, columns: Sequence[str], found: Found) -> Table:
     """The table for a terminal; what is ours is under the paper's row and bold."""
-    table = Table(caption="each cell: SRCC, then PLCC; -: not there")
+    table = Table(caption="each cell: SRCC, then PLCC after the logistic fit; -: not there")
     for heading in ("", *columns):
         table.add_column(heading)
     for label, *cells in _lines(paper, columns, found):
@@ -55,14 +56,21 @@ def write_table(path: Path, title: str, paper: PaperTable, columns: Sequence[str
 
 
 def _lines(paper: PaperTable, columns: Sequence[str], found: Found) -> Iterator[tuple[str, ...]]:
-    """The table's rows as text: each of the paper's, then median, mean and number of splits of ours if there is one."""
+    """The table's rows as text: each of the paper's, and below it ours if there is one.
+
+    Of ours the median and its intervals, which need two splits, the mean, PLCC without the fit, and how many splits.
+    """
     for row in paper.rows:
         yield (row, *(_cell(_printed(paper, row, column)) for column in columns))
         ours = [found.get((row, column), ()) for column in columns]
         if not any(ours):
             continue
-        for statistic in _STATISTICS:
-            yield (f"  here, {statistic}", *(_cell(_summary(splits, statistic)) for splits in ours))
+        yield ("  here, median", *(_cell(_summary(splits, "median")) for splits in ours))
+        if any(len(splits) > 1 for splits in ours):
+            for measure, name in _MEASURES.items():
+                yield (f"  here, {name} in 95 %", *(_interval(splits, measure) for splits in ours))
+        yield ("  here, mean", *(_cell(_summary(splits, "mean")) for splits in ours))
+        yield ("  here, PLCC unfitted", *(_cell(_summary(splits, "median", ("plcc",))) for splits in ours))
         yield ("  here, splits", *(str(len(splits) or _MISSING) for splits in ours))
 
 
@@ -70,14 +78,22 @@ def _printed(paper: PaperTable, row: str, column: str) -> Figures:
     return paper.rows[row][paper.columns.index(column)] if column in paper.columns else Figures()
 
 
-def _summary(splits: Sequence[Agreement], statistic: str) -> Figures:
+def _summary(
+    splits: Sequence[Agreement], statistic: str, measures: Sequence[str] = tuple(_MEASURES)
+) -> Sequence[float | None]:
     if not splits:
-        return Figures()
-    return Figures(*(getattr(summarise_splits([getattr(s, name) for s in splits]), statistic) for name in _MEASURES))
+        return (None,) * len(measures)
+    return [getattr(summarise_splits([getattr(s, name) for s in splits]), statistic) for name in measures]
 
 
-def _cell(figures: Figures) -> str:
-    if figures == (None, None):
+def _interval(splits: Sequence[Agreement], measure: str) -> str:
+    """The interval of the median, by bootstrap."""
+    interval = summarise_splits([getattr(s, measure) for s in splits]).median_interval if splits else None
+    return _MISSING if interval is None else f"{interval[0]:.3f}..{interval[1]:.3f}"
+
+
+def _cell(figures: Sequence[float | None]) -> str:
+    if all(figure is None for figure in figures):
         return _MISSING
     return " ".join(_MISSING if figure is None else f"{figure:.3f}" for figure in figures)
 
@@ -88,8 +104,9 @@ def _as_csv(paper: PaperTable, columns: Sequence[str], found: Found) -> str:
     writer.writerow(_CSV)
     for row in paper.rows:
         for column in columns:
-            for (measure, name), printed in zip(_MEASURES.items(), _printed(paper, row, column), strict=True):
-                cells: list[object] = [row, column, name, printed, 0, *[None] * 6]
+            printed = dict(zip(_MEASURES, _printed(paper, row, column), strict=True))
+            for measure, name in (_MEASURES | _MORE).items():
+                cells: list[object] = [row, column, name, printed.get(measure), 0, *[None] * 6]
                 if splits := found.get((row, column)):
                     summary = summarise_splits([getattr(split, measure) for split in splits])
                     intervals = (summary.median_interval or (None, None), summary.mean_interval or (None, None))

@@ -83,7 +83,7 @@ def _command(number: int) -> Callable[..., None]:
             from glia.evaluation.table_runs import TableRuns, print_table
 
             if quick and (backbone_weights is not None or precision is not Precision.fp32):
-                raise UsageError("--quick is fp32 from random weights; leave out --precision and --backbone-weights")
+                raise UsageError("--quick has a ViT of its own, in fp32; leave out --precision and --backbone-weights")
             runs = TableRuns(
                 out=out,
                 data=data,

@@ -81,6 +81,16 @@ def load_checkpoint(path: str | Path) -> QualityModel:
     return model.eval()
 
 
+def read_training(path: Path) -> dict[str, Any]:
+    """The facts that `save_checkpoint` was given of the training; empty where there are none.
+
+    Raises:
+        CheckpointError: missing or truncated.
+    """
+    facts = _read(path)[0].get("training")
+    return facts if isinstance(facts, dict) else {}
+
+
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a state-dict file or a glia checkpoint, without building a model.
 

@@ -6,7 +6,6 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
 from datetime import datetime, timezone
 from importlib.metadata import distributions
 from pathlib import Path
@@ -61,9 +60,9 @@ def read_record(out: Path) -> dict[str, Any]:
     return content
 
 
-def picture_names(dataset: Dataset, indices: Sequence[int]) -> list[str]:
+def picture_names(dataset: Dataset) -> list[str]:
     """What names each picture in a split list: its file, or what it was made from, once, where it has none."""
-    samples = (dataset[index] for index in indices)
+    samples = (dataset[index] for index in range(len(dataset)))
     return list(dict.fromkeys(str(sample.path or sample.reference) for sample in samples))
 
 

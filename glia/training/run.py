@@ -86,11 +86,17 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class _Parts:
-    """The datasets of a run, and the pictures' names as they are recorded."""
+    """The datasets of a run, and what both are parts of; None where pictures are drawn."""
 
     train: Dataset
     validation: Dataset
-    names: dict[str, list[str]]
+    whole: Dataset | None
+
+    def names(self) -> dict[str, list[str]]:
+        """The pictures' names as they are recorded; looks at every sample, of which there may be millions."""
+        if self.whole is None:
+            return {}
+        return {"train": picture_names(self.train), "test": picture_names(self.validation)}
 
 
 def train(
@@ -130,16 +136,20 @@ def train(
         console = Console(quiet=True)
     if processes.first:
         _claim(out, config, resume)
-    parts = _open(config, cache, check and processes.first, console)
-    if resume and read_record(out).get("split") != parts.names:
-        raise UsageError(f"{out}: the dataset's pictures are not those it was started with; restore them")
+    parts = _open(config, cache)
     config.fit.check(parts.train, parts.validation, processes)
-    torch.manual_seed(config.fit.seed)  # here, since reading pictures ahead draws random numbers, too
+    torch.manual_seed(config.fit.seed)  # of the initial weights
     task, remark = _task(config, parts.train, console)
     priors = _prior_store(config, task, parts.train, cache or out / "tokens")
-    if processes.first and not resume:
-        # last, so that a mistake above leaves the folder free
-        write_record(out, _deciding(config), parts.names, processes)
+    # What looks at every sample comes after all that may be refused at once, and before the folder is taken, so that
+    # a mistake leaves it free.
+    if check and processes.first and parts.whole is not None:
+        check_pictures(parts.whole, config.fit.workers, console)
+    if resume:
+        if read_record(out).get("split") != parts.names():
+            raise UsageError(f"{out}: the dataset's pictures are not those it was started with; restore them")
+    elif processes.first:
+        write_record(out, _deciding(config), parts.names(), processes)
     console.print(remark, highlight=False, soft_wrap=True)
     trainable = sum(p.numel() for p in task.module.parameters() if p.requires_grad)
     console.print(
@@ -199,17 +209,14 @@ def split_dataset(dataset: Dataset, split: str, train_share: float = 1 - _TEST_S
     return Split(make_split(dataset, int(split), train_share=train_share).train, whole.test)
 
 
-def _open(config: RunConfig, cache: Path | None, check: bool, console: Console) -> _Parts:
+def _open(config: RunConfig, cache: Path | None) -> _Parts:
     if config.dataset == SYNTHETIC:
         drawn = open_dataset(SYNTHETIC, cache, pictures=config.pictures, seed=0)
-        return _Parts(drawn, open_dataset(SYNTHETIC, cache, pictures=config.validation_pictures, seed=1), {})
+        return _Parts(drawn, open_dataset(SYNTHETIC, cache, pictures=config.validation_pictures, seed=1), None)
     options = {"higher_is_better": False} if config.lower_is_better else {}
     dataset = open_dataset(config.dataset, config.root or None, **options)
-    if check:
-        check_pictures(dataset, config.fit.workers, console)
     split = split_dataset(dataset, config.split, config.train_share)
-    names = {"train": picture_names(dataset, split.train), "test": picture_names(dataset, split.test)}
-    return _Parts(Subset(dataset, split.train), Subset(dataset, split.test), names)
+    return _Parts(Subset(dataset, split.train), Subset(dataset, split.test), dataset)
 
 
 def _verdict(config: RunConfig, found: dict[str, float]) -> str:

@@ -70,7 +70,7 @@ def test_no_picture_is_decoded_before_it_is_asked_for(folder: Path) -> None:
         ("path,mos\nbroken.png,3\n", "no column score; its first line must be: path,score"),
         ("", "no column"),
         ("path,score\n", "holds no rows"),
-        ("path,score\nbroken.png,3\nbroken.png,three\nbroken.png\n", r"line 3: score 'three'; line 4: score None"),
+        ("path,score\nbroken.png,3\nbroken.png,three\nbroken.png\n", r"line 3: score 'three'; line 4: score ''"),
         ("path,score\nbroken.png,nan\n,1\n", "line 2: score 'nan'; line 3: no path"),
         ("path,score\nbroken.png,1\nbroken.png,1\n", "at least two must differ"),
         ("path,score\nbroken.png,1\ngone.png,2\n", r"line 3: .*gone\.png \(no such file\)"),

@@ -30,7 +30,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     model = create_model("glianet", backbone="test_vit", latent_dim=16, heads=2)
     model.set_scale(RISING, mean=5.0, std=2.0)
-    save_checkpoint(model, path)
+    save_checkpoint(model, path, {"selected": "best SRCC of those evaluated"})
     return path
 
 
@@ -99,7 +99,7 @@ def test_the_command_on_a_dataset(checkpoint: Path, ratings: Path, tmp_path: Pat
     out = tmp_path / "scores.csv"
     status, said, complained = invoke(checkpoint, "--dataset", "csv", "--root", ratings, "--csv", out)
     assert status == 1  # a picture failed
-    assert f"glianet checkpoint {checkpoint} on 11 samples of ratings" in said.replace("\n", "")
+    assert f"glianet checkpoint {checkpoint} (best SRCC of those evaluated) on 11 samples of ratings" in said
     assert all(heading in said for heading in ("SRCC", "PLCC", "KRCC", "fitted", "RMSE")) and "turned" not in said
     (line,) = complained.splitlines()
     assert "4.png: not a picture" in line

@@ -21,7 +21,7 @@ from glia_runtime.errors import GliaError, UsageError
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("photographs")
     (folder / "inner").mkdir()
-    picture = Image.fromarray(draw_picture(9, 0)[:240, :240])
+    picture = Image.fromarray(draw_picture(9, 0)[:160, :160])
     picture.save(folder / "inner" / "a.png")
     (folder / "broken.jpg").write_text("no picture")
     (folder / "notes.txt").write_text("not looked at")

@@ -3,6 +3,7 @@
 import csv
 import itertools
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
@@ -16,12 +17,14 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from glia.evaluation.cli import app
-from glia.evaluation.gmad import Pool, Rival, find_duels, rivals, score_pool
+from glia.evaluation.gmad import Pool, Rival, find_duels, score_pool
 from glia.evaluation.gmad_page import write_duels
+from glia.evaluation.gmad_rivals import open_rivals
 from glia.evaluation.scoring import open_scorer
 from glia.models import create_model, save_checkpoint
-from glia_runtime.errors import UsageError
+from glia_runtime.errors import DatasetError, UsageError
 from glia_runtime.manifest import ScoreScale
+from glia_runtime.pipeline import Result
 from tests.glia_runtime.chromium import CHROMIUM
 from tests.glia_runtime.chromium import Page as Browser
 from tests.glia_runtime.test_report import HOSTILE, Reader, displayed
@@ -84,21 +87,78 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_pool_holds_what_both_could_score(pictures: Path, checkpoint: Path, views_artifact: Path) -> None:
-    scorers = [open_scorer(str(views_artifact)), open_scorer(str(checkpoint))]
-    paths = [str(pictures / "0.png"), str(pictures / "broken.png"), str(pictures / "inner" / "1.png")]
+    sources = str(views_artifact), str(checkpoint)
+    wanted = [str(pictures / "0.png"), str(pictures / "broken.png"), str(pictures / "inner" / "1.png")]
     taken: list[int] = []
-    pool = score_pool(rivals(scorers), scorers, paths, lambda: taken.append(1))
+    rivals, paths = open_rivals(sources, (), wanted, pictures, print)
+    pool = score_pool(rivals, paths, lambda: taken.append(1))
     assert len(taken) == 6 and pool.paths == (paths[0], paths[2]) and list(pool.failures) == [paths[1]]
-    for scorer, scores in zip(scorers, pool.scores, strict=True):
-        wanted = [result.score for result in scorer.stream([paths[0], paths[2]])]
-        assert scores == pytest.approx(wanted, rel=1e-4)  # batches of other sizes, in float32
+    for source, scores in zip(sources, pool.scores, strict=True):
+        alone = [result.score for result in open_scorer(source).stream([paths[0], paths[2]])]
+        assert scores == pytest.approx(alone, rel=1e-4)  # batches of other sizes, in float32
     assert [rival.name for rival in pool.rivals] == ["views.onnx", "falling.pt"]
+    assert pool.rivals[1].about == "glianet, 0 to 1, lower is better, trained on falling"
     assert (pool.qualities == [pool.scores[0], -pool.scores[1]]).all()
+
+
+def score_list(path: Path, *rows: str, header: str = "path,score") -> str:
+    path.write_text("\n".join([header, *rows]))
+    return str(path)
+
+
+def test_a_file_of_scores_stands_for_a_model(pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Paths from the folder of the pictures, from the file's own folder, from here, and from the root."""
+    found = [str(path) for path in sorted(pictures.rglob("?.png"))]
+    monkeypatch.chdir(pictures / "inner")
+    rows = ["0.png,7.5,", f"{os.path.relpath(pictures, tmp_path)}/2.png,8,", f"{pictures / '4.png'},9.25,", "1.png,6,"]
+    one = score_list(tmp_path / "a.csv", *rows, "6.png,,not a picture", "else.png,1,", header="path,score,error")
+    other = score_list(tmp_path / "b.csv", *(f"{path},{-place}" for place, path in enumerate(found)))
+    said: list[str] = []
+    rivals, paths = open_rivals((one, other), ("defender",), found, pictures, said.append)
+    assert [Path(path).name for path in paths] == ["0.png", "2.png", "4.png", "1.png"]
+    assert said == [f"{one}: no score for 4 of 8 pictures; they are left out"]
+    pool = score_pool(rivals, paths, lambda: None)
+    assert pool.scores[0].tolist() == [7.5, 8, 9.25, 6] and not pool.failures
+    assert pool.qualities.tolist() == [pool.scores[0].tolist(), (-pool.scores[1]).tolist()]
+    assert [rival.name for rival in rivals] == ["a.csv", "b.csv"]
+    assert [rival.about for rival in rivals] == [
+        "scores from a file, 6 to 9.25, higher is better",
+        "scores from a file, -7 to 0, lower is better",
+    ]
+    (tmp_path / "c").mkdir()
+    copy = score_list(tmp_path / "c" / "a.csv", "0.png,1", "2.png,2")
+    rivals, _ = open_rivals((one, copy), (), found, pictures, said.append)
+    assert [rival.name for rival in rivals] == [one, copy]  # else nobody could tell them apart
+
+
+@pytest.mark.parametrize(
+    ("rows", "says"),
+    [
+        (["path,mos", "0.png,1"], "no column score; its first line must be: path,score"),
+        (["path,score", "0.png,1", "2.png,bad", ",3"], "line 3: score 'bad'; line 4: no path"),
+        (["path,score", "0.png,1", "2.png,2", "0.png,3"], r"line 4: .*0\.png \(a picture that an earlier line has\)"),
+        (["path,score", "0.png,1", "2.png,1"], "all scores are 1"),
+        (["path,score", "gone.png,1"], r"none of the 2 pictures of .* \(its first path is gone\.png\)"),
+        (["path,score"], "holds no rows"),
+    ],
+)
+def test_what_is_wrong_with_a_file_of_scores_is_one_line(
+    rows: list[str], says: str, pictures: Path, tmp_path: Path
+) -> None:
+    source = score_list(tmp_path / "a.csv", *rows[1:], header=rows[0])
+    found = [str(pictures / "0.png"), str(pictures / "2.png")]
+    with pytest.raises(DatasetError, match=says) as raised:
+        open_rivals((source, "never opened.onnx"), (), found, pictures, print)
+    assert str(raised.value).startswith(f"{source}: ") and "\n" not in str(raised.value)
+
+
+def unasked(paths: Sequence[str]) -> list[Result]:
+    raise AssertionError("its scores are in the pool")
 
 
 def pool_of(paths: list[str], seed: int = 0) -> Pool:
     scores: npt.NDArray[np.float64] = np.random.default_rng(seed).uniform(0, 1, (2, len(paths))) * [[100], [1]]
-    both = (Rival("<b>rising</b>", "glianet", RISING), Rival("$style", "glianet", FALLING))
+    both = (Rival("<b>rising</b>", "a <model>", RISING, unasked), Rival("$style", "glianet", FALLING, unasked))
     return Pool(both, tuple(paths), scores, {"gone.png": "gone.png: no such file"})
 
 
@@ -137,6 +197,15 @@ def test_the_command(pictures: Path, checkpoint: Path, views_artifact: Path, tmp
     assert result.exit_code == 2 and "8 pictures are too few for 10 bins" in result.stderr
     result = CliRunner().invoke(app, ["gmad", *map(str, line[:6]), "--html", str(tmp_path / "gone" / "page.html")])
     assert result.exit_code == 2 and "gone" in result.stderr and len(result.stderr.splitlines()) == 1
+
+    # its own scores in a file, as a model that falls with quality, are where it ranks everything the same way
+    falling = score_list(tmp_path / "falling.csv", *(f"{row['path']},{row['attacker']}" for row in rows.values()))
+    line = ["--attacker", checkpoint, "--defender", falling, "--images", pictures, "--html", page, "--bins", "4"]
+    result = CliRunner().invoke(app, ["gmad", *map(str, line), "--lower-is-better", "defender"])
+    assert result.exit_code == 0 and result.stderr == f"{falling}: no score for 1 of 9 pictures; they are left out\n"
+    assert "<dd>1.000</dd>" in page.read_text(encoding="utf-8")
+    result = CliRunner().invoke(app, ["gmad", *map(str, line), "--lower-is-better", "attacker"])
+    assert result.exit_code == 2 and "falling.pt is a model, which knows its direction" in result.stderr
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")

@@ -13,6 +13,7 @@ import pytest
 from scipy.io import loadmat, savemat
 
 from glia.data import Dataset, Sample, Split, make_splits, official_split, open_dataset
+from glia.training.run import split_dataset
 from glia_runtime.errors import DatasetError, UsageError
 from glia_runtime.manifest import ScoreScale
 
@@ -135,6 +136,7 @@ def test_the_official_split_of_koniq_and_its_other_scores(tmp_path: Path) -> Non
     assert dataset.scale == ScoreScale(0, 100, True, "koniq") and dataset[0].score == pytest.approx(2.5)
     split = official_split(dataset)
     assert (len(split.train), len(split.test)) == (7058, 2015)
+    assert split_dataset(dataset, "official") == split  # what --split official says
     assert split.test == tuple(range(2015))  # the tests' own list runs backwards: names count, not places
 
 

@@ -3,13 +3,18 @@
 import csv
 import io
 import json
+import os
 import shutil
+import signal
+import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from rich.console import Console
 from typer.testing import CliRunner
@@ -21,6 +26,7 @@ from glia.evaluation.paper import OURS, PAPER
 from glia.evaluation.table_report import as_markdown, write_table
 from glia.evaluation.table_runs import FOLDERS, TableRuns, find_datasets, print_table, run_split
 from glia.evaluation.tables import Experiment, experiments, quick, synthetic_experiments
+from glia.models import load_checkpoint
 from glia_runtime.errors import DatasetError, MissingExtraError, UsageError
 
 
@@ -151,10 +157,6 @@ def test_a_finished_split_is_not_repeated_and_a_stopped_one_goes_on(ratings: Pat
     stamps = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert run_split(experiment, 1, roots, tmp_path, None, quiet()) == first
     assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == stamps
-    # as a kill before the first evaluation leaves it
-    for name in ("model.pt", "resume.pt", "metrics.csv", "tested-csv.json"):
-        (folder / name).unlink()
-    assert run_split(experiment, 1, roots, tmp_path, None, quiet()) == first
     # as a kill between training and testing leaves it
     (folder / "tested-csv.json").unlink()
     assert run_split(experiment, 1, roots, tmp_path, None, quiet()) == first
@@ -163,6 +165,36 @@ def test_a_finished_split_is_not_repeated_and_a_stopped_one_goes_on(ratings: Pat
     )
     with pytest.raises(UsageError, match="another learning_rate"):
         run_split(other, 1, roots, tmp_path, None, quiet())
+
+
+def run_two_splits(root: Path, out: Path) -> list[Agreement]:
+    """What is killed below."""
+    experiment = small(of(1, OURS, "koniq"), steps=4)
+    return [run_split(experiment, number, {"csv": root}, out, None, quiet()) for number in range(2)]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs POSIX signals")
+def test_a_killed_table_keeps_what_is_finished_and_goes_on_to_the_same_result(ratings: Path, tmp_path: Path) -> None:
+    name = small(of(1, OURS, "koniq")).name
+    whole, killed = (tmp_path / folder / name for folder in ("whole", "killed"))
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, __file__, str(ratings), str(tmp_path / "killed")]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 300
+    while not (killed / "split-1" / "run.json").exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.kill()
+    _, said = process.communicate()
+    tested = [(killed / f"split-{number}" / "tested-csv.json").exists() for number in range(2)]
+    assert tested == [True, False], said.decode()
+    stamps = {path: path.stat().st_mtime_ns for path in (killed / "split-0").iterdir()}
+    # In this order: testing split 0 decides in how many threads split 1 is trained, and they decide the last bit.
+    at_once, after = (run_two_splits(ratings, tmp_path / folder) for folder in ("whole", "killed"))
+    assert {path: path.stat().st_mtime_ns for path in (killed / "split-0").iterdir()} == stamps
+    assert after[1] == at_once[1]
+    models = [load_checkpoint(path / "split-1" / "model.pt").state_dict() for path in (whole, killed)]
+    for key, value in models[0].items():
+        assert torch.equal(value, models[1][key]), key
 
 
 def test_figures_without_every_picture_are_not_kept(
@@ -182,7 +214,7 @@ def test_figures_without_every_picture_are_not_kept(
 
 
 def agreement(srcc: float, plcc: float) -> Agreement:
-    return Agreement(pictures=10, srcc=srcc, plcc=0.0, krcc=0.0, plcc_fitted=plcc, rmse_fitted=1.0)
+    return Agreement(pictures=10, srcc=srcc, plcc=0.7, krcc=0.0, plcc_fitted=plcc, rmse_fitted=1.0)
 
 
 def test_ours_stands_below_the_papers_and_what_is_missing_is_a_dash(tmp_path: Path) -> None:
@@ -194,19 +226,26 @@ def test_ours_stands_below_the_papers_and_what_is_missing_is_a_dash(tmp_path: Pa
         "| GLR | 0.942 0.951 | 0.931 0.939 |",
         "| LGF | 0.961 0.969 | 0.937 0.947 |",
         "|   here, median | - | 0.900 0.910 |",
+        "|   here, SRCC in 95 % | - | 0.800..0.940 |",  # of three, each has more than 5 % of the medians
+        "|   here, PLCC in 95 % | - | 0.810..0.950 |",
         "|   here, mean | - | 0.880 0.890 |",
+        "|   here, PLCC unfitted | - | 0.700 |",
         "|   here, splits | - | 3 |",
         "| GLR and LGF | 0.967 0.975 | 0.940 0.948 |",
     ]
     write_table(tmp_path / "table4", "Table 4", PAPER[4], (*PAPER[4].columns, "synthetic"), found)
     with (tmp_path / "table4.csv").open(newline="") as file:
         rows = {(r["row"], r["column"], r["figure"]): r for r in csv.DictReader(file)}
-    assert len(rows) == 3 * 3 * 2
+    assert len(rows) == 3 * 3 * 5
     filled = rows["LGF", "koniq", "SRCC"]
     assert (filled["paper"], filled["splits"], filled["median"]) == ("0.937", "3", "0.9")
     assert 0.8 <= float(filled["median_low"]) <= 0.9 <= float(filled["median_high"]) <= 0.94
+    more = rows["LGF", "koniq", "PLCC unfitted"]
+    assert (more["paper"], more["median"]) == ("", "0.7") and float(more["mean_low"]) == pytest.approx(0.7)
     empty = rows["LGF", "synthetic", "PLCC"]
     assert (empty["paper"], empty["splits"], empty["median"]) == ("", "0", "")
+    once = as_markdown("Table 4", PAPER[4], PAPER[4].columns, {("LGF", "koniq"): [agreement(0.9, 0.91)]})
+    assert "| 0.900 0.910 |" in once and "95 %" not in once  # one split has no interval
     # Table 2 prints no PLCC, and leaves cells out
     crossed = as_markdown("Table 2", PAPER[2], PAPER[2].columns, {})
     assert "| LoDa | 0.763 - | 0.805 - | 0.745 - | 0.811 - | - | - |" in crossed
@@ -261,3 +300,7 @@ def test_wrong_options_are_said_on_one_line(arguments: list[str], says: str) -> 
 def test_help_names_every_table() -> None:
     listed = CliRunner().invoke(app, ["--help"]).stdout
     assert all(f"table{number}" in listed for number in PAPER)
+
+
+if __name__ == "__main__":
+    run_two_splits(Path(sys.argv[1]), Path(sys.argv[2]))

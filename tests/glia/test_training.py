@@ -141,7 +141,7 @@ def test_an_error_in_a_worker_is_the_error_itself(cache: Path) -> None:
 def test_learns_to_tell_noise_levels_apart(tmp_path: Path) -> None:
     torch.manual_seed(0)
     task = QualityTask(create_model("glianet", **RUN.model, dropout=0.0), NoiseLevels.scale, 3.0, 1.4)
-    config = replace(FIT, steps=40, learning_rate=3e-3, evaluate_every=40)
+    config = replace(FIT, steps=12, learning_rate=3e-3, evaluate_every=12)
     best = fit(task, NoiseLevels(), NoiseLevels(), config, tmp_path, quiet(), {})
     # A model that learns nothing stays near 0; a random frozen backbone is enough to do far better.
     assert best["srcc"] > 0.8

@@ -23,7 +23,7 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from glia.cli import train_app
-from glia.data import Sample, Subset, make_splits, open_dataset
+from glia.data import ListedDataset, Sample, Subset, make_splits, open_dataset, registry
 from glia.models import create_model, load_checkpoint
 from glia.training.fit import FitConfig, fit
 from glia.training.log import Log, progress
@@ -190,6 +190,26 @@ def test_bad_pictures_are_named_by_line_before_anything_is_trained(rated: Path, 
     # the first picture is on line 2
     assert first.startswith(f"line 5: {folder / '3.png'}: ") and second.startswith(f"line 9: {folder / '7.png'}: ")
     assert last.startswith("glia-train: 2 of 20 pictures")
+
+
+class Unread(ListedDataset):
+    """Two pictures that nobody may ask for."""
+
+    def __getitem__(self, index: int) -> Sample:
+        raise AssertionError("looked at before what can be refused at once was")
+
+
+def open_unread(root: Path) -> Unread:
+    return Unread("unread", ScoreScale(0, 1, True, "unread"), [Sample(root, score, str(score)) for score in (0.0, 1.0)])
+
+
+def test_what_can_be_refused_at_once_is_before_any_picture_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(registry._READERS, "unread", (__name__, "open_unread"))
+    config = replace(small_run(tmp_path, select="best"), dataset="unread", split="all")
+    with pytest.raises(UsageError, match="--select last"):
+        train(config, tmp_path / "run", None, False, console(), check=True)
 
 
 def test_rows_from_before_a_kill_are_dropped_and_repeated(tmp_path: Path) -> None:

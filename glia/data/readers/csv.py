@@ -8,6 +8,8 @@ from glia.data.readers.ratings import finite, rating_scale, refuse
 from glia.data.samples import ListedDataset, Sample
 from glia_runtime.errors import DatasetError
 
+UNUSABLE = "a row needs a path and a finite number"
+
 
 def open_csv(
     root: Path, *, higher_is_better: bool = True, minimum: float | None = None, maximum: float | None = None
@@ -31,26 +33,38 @@ def open_csv(
     return ListedDataset(scale.dataset, scale, samples)
 
 
-def _samples(root: Path) -> Iterator[Sample]:
-    bad = []
+def read_rows(source: Path, *columns: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """The rows of a CSV file, each after what messages call it ("line 5"); cells have no space around them.
+
+    Args:
+        source: the file, in UTF-8.
+        columns: those that its header must have; a row that lacks one, or any other, has "" there.
+
+    Raises:
+        DatasetError: no such file, or no such columns.
+    """
     try:
-        with root.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            missing = {"path", "score"} - set(reader.fieldnames or ())
+        with source.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, restkey="", restval="")
+            missing = set(columns) - set(reader.fieldnames or ())
             if missing:
                 raise DatasetError(
-                    f"{root}: the header has no column {' and no column '.join(sorted(missing))}; "
-                    "its first line must be: path,score or path,score,reference"
+                    f"{source}: the header has no column {' and no column '.join(sorted(missing))}; "
+                    f"its first line must be: {','.join(columns)}, and may name more"
                 )
             for row in reader:
-                line = f"line {reader.line_num}"
-                path, reference = (row["path"] or "").strip(), (row.get("reference") or "").strip()
-                score = finite(row["score"])
-                if path and score is not None:
-                    yield Sample(root.parent / path, score, reference or Path(path).as_posix(), row=line)
-                else:
-                    bad.append(f"{line}: " + (f"score {row['score']!r}" if path else "no path"))
+                yield f"line {reader.line_num}", {name: cell.strip() for name, cell in row.items() if name}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise DatasetError(f"{root}: cannot be read as CSV ({reason}); name a text file in UTF-8") from error
-    refuse(root, bad, "a row needs a path and a finite number")
+        raise DatasetError(f"{source}: cannot be read as CSV ({reason}); name a text file in UTF-8") from error
+
+
+def _samples(root: Path) -> Iterator[Sample]:
+    bad = []
+    for line, row in read_rows(root, "path", "score"):
+        path, score = row["path"], finite(row["score"])
+        if path and score is not None:
+            yield Sample(root.parent / path, score, row.get("reference") or Path(path).as_posix(), row=line)
+        else:
+            bad.append(f"{line}: " + (f"score {row['score']!r}" if path else "no path"))
+    refuse(root, bad, UNUSABLE)
