@@ -9,7 +9,7 @@ import typer
 from torch import nn
 from typer.testing import CliRunner
 
-from glia.models import create_model
+from glia.models import create_model, save_checkpoint
 from glia_bench import backends
 from glia_runtime.backends.base import usable_cpus
 
@@ -18,7 +18,10 @@ def test_measures_and_records(tmp_path: Path) -> None:
     app = typer.Typer()
     app.command()(backends.main)
     output = tmp_path / "result.json"
-    arguments = ["--backbone", "test_vit", "--batch", "2", "--runs", "1", "--images", "images", "--output", str(output)]
+    checkpoint = tmp_path / "probe.pt"
+    torch.manual_seed(0)
+    save_checkpoint(create_model("linear-probe", backbone="test_vit"), checkpoint)  # PyTorch compiles it soonest
+    arguments = [str(checkpoint), "--batch", "2", "--runs", "1", "--images", "images", "--output", str(output)]
     threads = torch.get_num_threads()
     try:
         result = CliRunner().invoke(app, arguments)
