@@ -25,7 +25,7 @@ demo: $(DEMO)/.installed ## score the photographs in images/ with the bundled mo
 	$(DEMO)/bin/glia-infer images/*.jpg
 
 test: lint ## everything a change has to pass: lint, then every test
-	OMP_NUM_THREADS=1 $(DEV)/bin/python -m pytest -n $(WORKERS) $(PYTEST_FLAGS)
+	OMP_NUM_THREADS=1 $(DEV)/bin/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_FLAGS)
 
 lint: $(DEV)/.installed ## ruff, mypy strict, import contracts
 	$(DEV)/bin/ruff check .
