@@ -28,7 +28,7 @@ dev: $(DEV)/.installed ## make the environment of a contributor: every package a
 	@echo "ready; type: . $(DEV)/bin/activate"
 
 test: lint ## everything a change has to pass: lint, then every test
-	OMP_NUM_THREADS=1 $(DEV)/bin/python -m pytest -n $(WORKERS) $(PYTEST_FLAGS)
+	OMP_NUM_THREADS=1 $(DEV)/bin/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_FLAGS)
 
 lint: $(DEV)/.installed ## ruff, mypy strict, import contracts
 	$(DEV)/bin/ruff check .

@@ -1,7 +1,10 @@
-"""The runtime's small artifacts, made once a session."""
+"""The runtime's small artifacts, and what takes long to make, each made once a run."""
 
+import fcntl
+import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,32 @@ from tests.glia_runtime import artifacts
 
 # A shell starts `make test &` with SIGINT ignored, and children inherit that: tests that interrupt would wait for ever.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+MadeOnce = Callable[[str, Callable[[Path], object]], Path]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin the slow tests first: one begun last would leave the other processes without work."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
+    """Gives the path of a file by its name; the first to ask, in whichever process of pytest-xdist, makes it."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    (shared := folder / "made-once").mkdir(exist_ok=True)
+
+    def get(name: str, make: Callable[[Path], object]) -> Path:
+        path = shared / name
+        with (shared / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not path.exists():
+                make(path)
+        return path
+
+    return get
 
 
 @pytest.fixture(autouse=True)

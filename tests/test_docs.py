@@ -23,6 +23,7 @@ def scores() -> dict[str, float]:
     return {Path(row["path"]).name: row["score"] for row in map(json.loads, printed.splitlines())}
 
 
+@pytest.mark.slow
 def test_the_shown_commands_run(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "images", tmp_path / "images")
     found = [block for document in documents() for block in blocks(document) if block.language in RUNNABLE]

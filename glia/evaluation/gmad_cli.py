@@ -23,7 +23,7 @@ def gmad(
         str,
         typer.Option(
             metavar="MODEL",
-            help="A checkpoint, an exported artifact, or: bundled. Or FILE.csv with path,score: another model's scores.",
+            help="A checkpoint, an exported artifact, or: bundled. Or FILE.csv with path,score: another's scores.",
         ),
     ],
     defender: Annotated[str, typer.Option(metavar="MODEL", help="The other model, likewise.")],

@@ -169,6 +169,15 @@ class Neighbours:
             raise OutputError(f"{folder}: another run is writing it; wait for that run, or choose another") from None
 
 
+def read_features(folder: Path) -> str:
+    """What the pictures of a transfer that has begun are compared by, as its recipe says; else ""."""
+    try:
+        with (folder / NEIGHBOURS_FILE).open("rb") as file:
+            return str(json.loads(file.readline())["features"])
+    except (OSError, ValueError, KeyError, TypeError):  # not begun, or killed at once
+        return ""
+
+
 def read_rows(folder: Path) -> list[Row]:
     """The rows of a transfer, in the order in which the pictures came first; of two for one picture, the later.
 

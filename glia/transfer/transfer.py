@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from rich.console import Console
@@ -27,6 +27,7 @@ from glia.transfer.folder import (
     Row,
     Transfer,
     picture_path,
+    read_features,
     read_rows,
     write_labels,
     write_transfer,
@@ -107,24 +108,22 @@ def transfer_labels(
     names = [os.path.relpath(path, out.resolve()) for path in found]
     if not names:
         raise UsageError(f"{config.pictures}: holds no pictures; name another folder")
-    drawn, weights = config.labelled == SYNTHETIC, config.weights and config.weights.resolve()
-    backbone = Backbone(config.backbone, weights, random_will_do=drawn)
+    features = read_features(out) if resume else ""
+    backbone = None if features else _load_backbone(config)  # nothing may be left for it to compare
     labelled = _open_labelled(config)
-    console.print(backbone.remark, highlight=False, soft_wrap=True)
-    recipe = {
-        "labelled": [SYNTHETIC if drawn else str(Path(config.labelled).resolve()), len(labelled.references)],
-        "backbone": backbone.remark,
-        "side": config.side,
-        "top": config.top,
-    }
+    recipe = _recipe(config, len(labelled.references), backbone.remark if backbone else features)
+    console.print(recipe["features"], highlight=False, soft_wrap=True)
     with Neighbours(out, recipe, resume=resume) as neighbours:
         left = _left(names, neighbours)
         if left:
+            backbone = backbone or _load_backbone(config)
+            if backbone.remark != recipe["features"]:  # timm's hub was in reach, or was not
+                raise UsageError(f"{out}: was started with {features}; now {backbone.remark}; choose another --out")
             _find_neighbours(config, left, labelled, backbone, neighbours, complain, console)
         if config.render:
             _render(config, neighbours, complain, console)
         rows = read_rows(out)
-        transfer = _carry(config, rows, labelled, backbone.remark, console)
+        transfer = _carry(config, rows, labelled, recipe["features"], console)
         carried = [(place, row) for place, row in enumerate(rows) if transfer.carries(row)]
         if config.render:
             write_labels(out, transfer, carried)
@@ -139,6 +138,23 @@ def transfer_labels(
         soft_wrap=True,
     )
     return transfer
+
+
+def _recipe(config: TransferConfig, references: int, features: str) -> dict[str, Any]:
+    """What decides the rows. Paths are what they lead to, so that a run goes on from another working directory."""
+    labelled = config.labelled if config.labelled == SYNTHETIC else str(Path(config.labelled).resolve())
+    return {
+        "labelled": [labelled, references],
+        "backbone": [config.backbone, str(config.weights.resolve()) if config.weights else None],
+        "features": features,
+        "side": config.side,
+        "top": config.top,
+    }
+
+
+def _load_backbone(config: TransferConfig) -> Backbone:
+    weights = config.weights and config.weights.resolve()
+    return Backbone(config.backbone, weights, random_will_do=config.labelled == SYNTHETIC)
 
 
 def _open_labelled(config: TransferConfig) -> Labelled:
@@ -238,7 +254,9 @@ def _read_ahead(names: Sequence[str], folder: Path, config: TransferConfig) -> I
         yield [future.result() for future in pending.popleft()]
 
 
-def _carry(config: TransferConfig, rows: Sequence[Row], labelled: Labelled, remark: str, console: Console) -> Transfer:
+def _carry(
+    config: TransferConfig, rows: Sequence[Row], labelled: Labelled, features: str, console: Console
+) -> Transfer:
     best = max((row.similarities[0] for row in rows if not row.error), default=None)
     if best is None:
         raise UsageError(f"{config.pictures}: none of {len(rows)} pictures could be read; name another folder")
@@ -266,7 +284,7 @@ def _carry(config: TransferConfig, rows: Sequence[Row], labelled: Labelled, rema
         side=config.side,
         threshold=config.threshold,
         rendered=config.render,
-        facts={"labelled": config.labelled, "references": len(labelled.references), "backbone": remark},
+        facts={"labelled": config.labelled, "references": len(labelled.references), "backbone": features},
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from PIL import Image
 from glia.data import open_dataset
 from glia.transfer.folder import NEIGHBOURS_FILE, TRANSFER_FILE, Neighbours, read_rows
 from glia.transfer.transfer import TransferConfig
-from glia_runtime.errors import DatasetError, GliaError, OutputError, UsageError
+from glia_runtime.errors import CheckpointError, DatasetError, GliaError, OutputError, UsageError
 from tests.glia.transfers import blob, carry
 
 
@@ -133,15 +134,58 @@ def test_a_list_of_files_goes_with_the_labels_that_it_names(config: TransferConf
     assert not (out / "labels.csv").exists()
 
 
-def test_another_spelling_of_a_folder_is_the_same_folder(
+def test_a_transfer_goes_on_from_another_working_directory(
     config: TransferConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    carry(config, tmp_path / "out")
-    monkeypatch.chdir(Path(config.labelled).parent)
-    labelled = f"./{Path(config.labelled).name}/"
-    weights = Path(os.path.relpath(config.weights or "", Path.cwd()))
-    carry(replace(config, labelled=labelled, weights=weights, threshold=0.0), tmp_path / "out", resume=True)
-    assert len(read_rows(tmp_path / "out")) == 4
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "disk" / "deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "deep")
+    kadid, weights = (os.path.relpath(path) for path in (config.labelled, config.weights or ""))
+    begun = replace(config, labelled=f"./{kadid}/", weights=Path(weights), pictures=Path("pictures"))
+    carry(begun, Path("link/out"))
+    out = tmp_path / "disk" / "deep" / "out"
+    expected = [row for row in read_rows(out) if not row.error]
+    Image.fromarray(blob(60)).save(config.pictures / "z.png")
+    monkeypatch.chdir("/")
+    carry(config, out, resume=True)
+    rows = [row for row in read_rows(out) if not row.error]
+    assert rows[:3] == expected and rows[3].path == "../../../pictures/z.png"
+    # All of it moves together.
+    (moved := tmp_path / "moved").mkdir()
+    original = open_dataset("saqt", out)[0].image
+    for name in ("disk", "pictures"):
+        (tmp_path / name).rename(moved / name)
+    assert np.array_equal(open_dataset("saqt", moved / "disk" / "deep" / "out")[0].image, original)
+    carry(replace(config, pictures=moved / "pictures"), moved / "disk" / "deep" / "out", resume=True)
+    assert [row for row in read_rows(moved / "disk" / "deep" / "out") if not row.error] == rows
+
+
+def test_the_backbone_is_needed_only_while_pictures_are_left(config: TransferConfig, tmp_path: Path) -> None:
+    out, weights = tmp_path / "out", tmp_path / "weights.safetensors"
+    assert config.weights is not None
+    shutil.copy(config.weights, weights)
+    config = replace(config, weights=weights)
+    carry(config, out)
+    weights.unlink()
+    (config.pictures / "b.png").unlink()  # which cannot be read, and would be tried again
+    carry(replace(config, scale=(0.0, 9.0)), out, resume=True)
+    assert open_dataset("saqt", out).scale.maximum == 9
+    assert f"weights from {weights}" in (out / "report.html").read_text(encoding="utf-8")
+    Image.fromarray(blob(60)).save(config.pictures / "e.png")
+    with pytest.raises(CheckpointError, match=r"weights\.safetensors"):
+        carry(config, out, resume=True)
+
+
+def test_features_of_other_weights_do_not_mix(config: TransferConfig, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    drawn = replace(config, labelled="synthetic", backbone="test_vit", weights=None, threshold=1.0)
+    with pytest.raises(UsageError, match="lower --threshold"):  # compared; to label a drawn reference would take long
+        carry(drawn, out)
+    head, *rows = (out / NEIGHBOURS_FILE).read_text().splitlines(keepends=True)
+    hub = "backbone test_vit: pretrained weights from timm's hub"  # as if it had been in reach
+    (out / NEIGHBOURS_FILE).write_text("".join([json.dumps({**json.loads(head), "features": hub}) + "\n", *rows]))
+    with pytest.raises(UsageError, match=r"was started with .* pretrained .*; now .* random"):  # b.png is left
+        carry(drawn, out, resume=True)
 
 
 def test_another_run_and_other_options_are_refused(config: TransferConfig, tmp_path: Path) -> None:

@@ -4,13 +4,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from glia.models import save_checkpoint
+from glia.models import create_model, save_checkpoint
 from glia_bench.options import BUNDLED
 from glia_bench.subjects import EAGER, Spec, expand, open_subject, open_subjects
+from glia_export.parity import reference_scores
+from glia_runtime import enlarge
 from glia_runtime.backends import BACKENDS
 from glia_runtime.errors import ArtifactError, BackendError
 from tests.glia_export.conftest import spread_model
+from tests.shapes import noise_image
 
 
 def test_every_model_in_every_backend_and_a_checkpoint_once(tmp_path: Path) -> None:
@@ -35,12 +39,22 @@ def test_all_stands_for_what_runs_here() -> None:
     assert len({subject.name for subject in subjects.values()}) == len(specs)  # names tell them apart
 
 
-def test_a_checkpoint_runs_in_pytorch_as_the_model_does(tmp_path: Path) -> None:
-    model = spread_model()
+GLINTIQA = {"backbone": "test_vit", "blocks": (4, 5), "frozen_blocks": 2, "cnn": "test_resnet", "crops": 2}
+
+
+@pytest.mark.parametrize("architecture", ["glianet", "glintiqa"])
+def test_a_checkpoint_runs_in_pytorch_as_the_model_does(architecture: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model = spread_model() if architecture == "glianet" else create_model("glintiqa", **GLINTIQA).eval()
     save_checkpoint(model, tmp_path / "model.pt")
     subject = open_subject(Spec(str(tmp_path / "model.pt")))
     assert subject.facts()["target"] == "checkpoint"
     assert subject.manifest.score_scale == model.score_scale
+    images = [noise_image(240, 300), noise_image(90, 60)]
+    scores = subject.run(subject.collate([subject.prepare(image) for image in images]))
+    views = [model.view_spec.sample(enlarge(image)) for image in images]
+    # Sums of float32 in another order: the reference runs in batches of its own.
+    np.testing.assert_allclose(scores, reference_scores(model, views), rtol=1e-5, atol=1e-5)
 
 
 def test_a_checkpoint_can_be_halved(tmp_path: Path, photographs: list[Path]) -> None:

@@ -1,7 +1,8 @@
-"""A small model whose scores spread, its checkpoint, and its exports, each made once a session."""
+"""A small model whose scores spread, its checkpoint, and its exports, each made once a run."""
 
 from collections.abc import Callable
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ from PIL import Image
 from glia.models import QualityModel, create_model, save_checkpoint
 from glia_export import export_checkpoint
 from glia_export.engine_options import EngineOptions
+from glia_export.targets import target_info
 from glia_runtime.backends.engines import RTX, import_if_here
 from glia_runtime.manifest import InputKind, Precision, ScoreScale, Target
+from tests.conftest import MadeOnce
 from tests.shapes import noise_image
 
 Exported = Callable[[Target, InputKind, Precision], Path]
@@ -53,6 +56,15 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, model: QualityModel) ->
 
 
 @pytest.fixture(scope="session")
+def probe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The smallest checkpoint, for tests where it does not matter what a compiler compiles."""
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("probe") / "probe.pt"
+    save_checkpoint(create_model("linear-probe", backbone="test_vit"), path)
+    return path
+
+
+@pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of six pictures of mixed sizes, unlike in colour and noise, and two files that are none."""
     folder = tmp_path_factory.mktemp("pictures")
@@ -69,39 +81,34 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def exported(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, pictures: Path) -> Exported:
+def exported(made_once: MadeOnce, checkpoint: Path, pictures: Path) -> Exported:
     """Export once for each combination, on a few pictures."""
-    folder = tmp_path_factory.mktemp("exported")
-    suffixes = {"onnx": "onnx", "torchscript": "ts", "pt2": "pt2"}
 
     def export(target: Target, kind: InputKind, precision: Precision) -> Path:
-        path = folder / f"{kind}-{precision}.{suffixes[target]}"
-        if not path.exists():
+        def make(path: Path) -> None:
             threads = torch.get_num_threads()
             torch.set_num_threads(1)  # which must not stay in the artifact, see test_pt2.py
             try:
                 export_checkpoint(checkpoint, target, path, precision=precision, input=kind, images=pictures)
             finally:
                 torch.set_num_threads(threads)
-        return path
+
+        return made_once(f"{kind}-{precision}{target_info(target).suffix}", make)
 
     return export
 
 
 @pytest.fixture(scope="session")
-def engine(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path, pictures: Path) -> Engine:
+def engine(made_once: MadeOnce, checkpoint: Path, pictures: Path) -> Engine:
     """Build an engine once for each combination."""
-    folder = tmp_path_factory.mktemp("engines")
-    built: dict[object, Path] = {}
 
     def build(target: Target, kind: InputKind, precision: Precision, options: EngineOptions) -> Path:
-        path = built.setdefault(
-            (target, kind, precision, options), folder / f"{len(built)}-{kind}-{precision}.{target}"
-        )
-        if not path.exists():
+        def make(path: Path) -> None:
             export_checkpoint(
                 checkpoint, target, path, precision=precision, input=kind, images=pictures, engine=options
             )
-        return path
+
+        built_for = crc32(repr(options).encode())
+        return made_once(f"{kind}-{precision}-{built_for:08x}.{target}", make)
 
     return build

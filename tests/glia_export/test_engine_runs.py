@@ -46,7 +46,7 @@ def refusal(path: Path) -> str:
 
 @pytest.fixture
 def views(engine: Engine) -> Path:
-    return engine("trt-rtx", "views", "fp16", ADA_ONLY)
+    return engine("trt-rtx", "views", "bf16", ADA_ONLY)
 
 
 def on_a_machine_with(monkeypatch: pytest.MonkeyPatch, capability: str, version: str) -> None:
@@ -79,7 +79,7 @@ def test_an_engine_for_another_machine(views: Path, tmp_path: Path, monkeypatch:
     path = copy_of(views, tmp_path)
     manifest = read_manifest(path)
     assert manifest.engine is not None
-    again = "glia-export MODEL.pt --to trt-rtx --precision fp16 --input views --compute-capability {} --max-batch 4"
+    again = "glia-export MODEL.pt --to trt-rtx --precision bf16 --input views --compute-capability {} --max-batch 4"
     on_a_machine_with(monkeypatch, "8.9", "1.0.0")
     assert refusal(path) == (
         f"was compiled with TensorRT-RTX {manifest.engine.version}, which 1.0.0 here cannot read: rebuild it: "
@@ -94,18 +94,18 @@ def test_an_engine_for_another_machine(views: Path, tmp_path: Path, monkeypatch:
 
 @needs_rtx
 def test_the_rebuild_command_is_one_that_glia_export_takes(
-    views: Path, checkpoint: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    views: Path, probe: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = copy_of(views, tmp_path)
     manifest = read_manifest(path)
     assert manifest.engine is not None
     on_a_machine_with(monkeypatch, "12.0", manifest.engine.version)
     command = refusal(path).partition("rebuild it: glia-export MODEL.pt ")[2].split()
-    done = CliRunner().invoke(export_app, [str(checkpoint), *command, "--images", str(pictures)])
+    done = CliRunner().invoke(export_app, [str(probe), *command, "--images", str(pictures)])
     assert done.exit_code == 0, done.stderr
     rebuilt = read_manifest(path)
     assert rebuilt.engine == replace(manifest.engine, compute_capabilities=("12.0",))
-    assert (rebuilt.precision, rebuilt.input, rebuilt.limits) == ("fp16", "views", manifest.limits)
+    assert (rebuilt.precision, rebuilt.input, rebuilt.limits) == ("bf16", "views", manifest.limits)
     assert done.stdout.splitlines()[-1].endswith(f": glia-infer --model {path} PICTURES...")
     if NO_GPU:
         assert done.stdout.splitlines()[-1].startswith("next, on a machine with such a GPU: ")
@@ -114,9 +114,7 @@ def test_the_rebuild_command_is_one_that_glia_export_takes(
 
 @needs_rtx
 @pytest.mark.skipif(not NO_GPU, reason="there is a GPU here")
-def test_without_a_gpu_it_is_one_line_and_status_2(
-    views: Path, checkpoint: Path, pictures: Path, tmp_path: Path
-) -> None:
+def test_without_a_gpu_it_is_one_line_and_status_2(views: Path, pictures: Path) -> None:
     done = CliRunner().invoke(infer_app, ["--model", str(views), str(pictures / "0.png")])
     assert (done.exit_code, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()

@@ -1,6 +1,5 @@
 """Another architecture, shown crops in place of two views, through the same exporter, runtime and benchmarks."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +16,12 @@ from glia_runtime import Scorer, UsageError, enlarge, read_manifest
 from glia_runtime.info import describe
 from glia_runtime.manifest import InputKind, Precision, ScoreScale, Target
 from glia_runtime.view_spec import CropViews
-from tests.glia_export.conftest import needs_rtx
+from tests.conftest import MadeOnce
+from tests.glia_export.conftest import Exported, needs_rtx
 from tests.shapes import noise_image
 
 # Backends that compute in the artifact's own precision: `auto` may take OpenVINO's bfloat16.
-PLAIN = {"onnx": "onnxruntime", "torchscript": "torchscript"}
+PLAIN = {"onnx": "onnxruntime", "torchscript": "torchscript", "pt2": "aotinductor"}
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +40,14 @@ def glint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def made(glint: Path, pictures: Path) -> Callable[[Target, InputKind, Precision], Path]:
-    def make(target: Target, kind: InputKind, precision: Precision) -> Path:
-        path = glint.with_name(f"{kind}-{precision}.{target}")
-        if not path.exists():
+def made(glint: Path, pictures: Path, made_once: MadeOnce) -> Exported:
+    def export(target: Target, kind: InputKind, precision: Precision) -> Path:
+        def make(path: Path) -> None:
             export_checkpoint(glint, target, path, precision=precision, input=kind, images=pictures)
-        return path
 
-    return make
+        return made_once(f"glint-{kind}-{precision}.{target}", make)
+
+    return export
 
 
 @pytest.mark.parametrize("grid", [1, 2, 5])
@@ -67,11 +67,14 @@ def test_crops_in_a_graph_are_the_runtimes(shape: tuple[int, int], grid: int) ->
 
 @pytest.mark.parametrize(
     ("target", "kind", "precision"),
-    [("onnx", "views", "fp32"), ("onnx", "image", "fp16"), ("torchscript", "image", "fp32")],
+    [
+        ("onnx", "views", "fp32"),
+        ("onnx", "image", "fp16"),
+        ("torchscript", "image", "fp32"),
+        pytest.param("pt2", "views", "fp32", marks=pytest.mark.slow),
+    ],
 )
-def test_artifacts_keep_their_bounds(
-    made: Callable[[Target, InputKind, Precision], Path], target: Target, kind: InputKind, precision: Precision
-) -> None:
+def test_artifacts_keep_their_bounds(made: Exported, target: Target, kind: InputKind, precision: Precision) -> None:
     path = made(target, kind, precision)
     manifest = read_manifest(path)
     assert manifest.architecture == "glintiqa"
@@ -92,7 +95,7 @@ def test_artifacts_keep_their_bounds(
         assert not onnx.load(path).functions
 
 
-def test_views_and_whole_pictures_score_alike(made: Callable[[Target, InputKind, Precision], Path]) -> None:
+def test_views_and_whole_pictures_score_alike(made: Exported) -> None:
     ways: tuple[tuple[Target, InputKind], ...] = (("onnx", "views"), ("torchscript", "image"))
     scorers = [Scorer.open(made(target, kind, "fp32"), backend=PLAIN[target]) for target, kind in ways]
     images = [noise_image(90, 60), noise_image(500, 300)]
@@ -100,9 +103,7 @@ def test_views_and_whole_pictures_score_alike(made: Callable[[Target, InputKind,
     assert np.abs(first - second).max() < 1e-2
 
 
-def test_what_crops_do_not_have_is_refused_in_one_line(
-    glint: Path, made: Callable[[Target, InputKind, Precision], Path], tmp_path: Path
-) -> None:
+def test_what_crops_do_not_have_is_refused_in_one_line(glint: Path, made: Exported, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="this glintiqa cannot say where it looked; leave out --maps"):
         export_checkpoint(glint, "onnx", tmp_path / "maps.onnx", maps=True)
     with pytest.raises(UsageError, match="draft is for semantic views"):

@@ -1,7 +1,6 @@
 """Exports with maps: a second output that looks where the model does."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -23,8 +22,12 @@ def test_maps_are_the_models(
     checkpoint: Path, model: QualityModel, pictures: Path, tmp_path: Path, kind: InputKind, precision: Precision
 ) -> None:
     path = tmp_path / "mapped.onnx"
-    manifest = export_checkpoint(checkpoint, "onnx", path, precision=precision, input=kind, images=pictures, maps=True)
+    said: list[str] = []
+    manifest = export_checkpoint(
+        *(checkpoint, "onnx", path), precision=precision, input=kind, images=pictures, maps=True, say=said.append
+    )
     assert manifest.map_view == "detail"
+    assert not [line for line in said if "not for maps" in line]
     outputs = onnx.load(path).graph.output
     assert [output.name for output in outputs] == ["score", "map"]
     assert {output.type.tensor_type.elem_type for output in outputs} == {onnx.TensorProto.FLOAT}
@@ -41,13 +44,12 @@ def test_maps_of_every_backend_are_compared(
     checkpoint: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only what the target needs can refuse an export; of another backend whose maps differ it is said."""
-    options: dict[str, Any] = {"input": "views", "images": pictures, "maps": True}
     said: list[str] = []
-    export_checkpoint(checkpoint, "onnx", tmp_path / "good.onnx", say=said.append, **options)
-    assert not [line for line in said if "not for maps" in line]
     # far less than bfloat16 can keep
     monkeypatch.setattr(parity, "BOUND_MAP", {**BOUND_MAP, "bf16": 1e-6})
-    export_checkpoint(checkpoint, "onnx", tmp_path / "model.onnx", say=said.append, **options)
+    export_checkpoint(
+        checkpoint, "onnx", tmp_path / "model.onnx", input="views", images=pictures, maps=True, say=said.append
+    )
     (line,) = [line for line in said if "not for maps" in line]
     assert line.startswith(
         "openvino:bf16 on cpu is not for maps, name another --backend: the exported file does not look"

@@ -20,13 +20,13 @@ from glia_runtime.manifest import InputKind, Limits, Precision, sha256_file, wri
 from glia_runtime.view_spec import FragmentViews
 from tests.glia_export.conftest import Exported
 
-# Compiling takes most of a minute however small the model is: one package serves the whole suite.
-kinds = pytest.mark.parametrize("kind", ["image", pytest.param("views", marks=pytest.mark.slow)])
+# Compiling takes most of a minute however small the model is: one package serves the whole suite. Its inputs are
+# pictures; test_glintiqa.py compiles a package of views.
 
 
-@kinds
-def test_scores(exported: Exported, model: QualityModel, pictures: Path, kind: InputKind) -> None:
-    path = exported("pt2", kind, "fp32")
+@pytest.mark.slow
+def test_scores(exported: Exported, model: QualityModel, pictures: Path) -> None:
+    path = exported("pt2", "image", "fp32")
     scorer = Scorer.open(path)
     found = pictures_in(pictures, FragmentViews(), Limits(), print)
     images = list(found.images())
@@ -125,15 +125,13 @@ def test_what_cannot_be_compiled_here(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_compiler_that_fails_is_one_line(
-    checkpoint: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_compiler_that_fails_is_one_line(probe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (compiler := tmp_path / "broken-g++").write_text("#!/bin/sh\necho broken >&2\nexit 1\n")
     compiler.chmod(0o755)
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, str(compiler)))
     monkeypatch.setenv("CXX", str(compiler))
     with pytest.raises(ArtifactError, match=r"could not compile the graph for the CPU .*check the C.. compiler"):
-        export_checkpoint(checkpoint, "pt2", tmp_path / "model.pt2", images=pictures)
+        export_checkpoint(probe, "pt2", tmp_path / "model.pt2", input="views")
     assert [path.name for path in tmp_path.iterdir()] == ["broken-g++"]
 
 

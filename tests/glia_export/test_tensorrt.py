@@ -141,8 +141,8 @@ def test_views_have_no_size() -> None:
 @pytest.mark.parametrize(
     ("target", "kind", "precision", "capabilities"),
     [
-        ("trt-rtx", "image", "fp16", ("8.9",)),
-        ("trt-rtx", "views", "bf16", ("8.9", "12.0")),
+        ("trt-rtx", "image", "fp16", ("8.9", "12.0")),
+        ("trt-rtx", "views", "bf16", ("8.9",)),
         ("trt", "views", "fp32", ("8.9",)),
     ],
 )
@@ -190,9 +190,9 @@ sys.exit(4)
 
 
 @needs_rtx
-def test_an_interrupted_build_leaves_nothing(tmp_path: Path, checkpoint: Path, pictures: Path) -> None:
+def test_an_interrupted_build_leaves_nothing(tmp_path: Path, probe: Path, pictures: Path) -> None:
     # In a process of its own: a signal that came a moment late would end the tests' own process.
-    arguments = [str(checkpoint), str(tmp_path / "model.rtx"), str(pictures), *CAPABILITIES]
+    arguments = [str(probe), str(tmp_path / "model.rtx"), str(pictures), *CAPABILITIES]
     done = subprocess.run([sys.executable, "-c", INTERRUPTED, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert not list(tmp_path.iterdir())
