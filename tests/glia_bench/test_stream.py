@@ -41,7 +41,7 @@ def test_the_command(views_artifact: Path, tmp_path: Path) -> None:
     assert found["draft, largest score difference"].median == pytest.approx(0, abs=1e-6)  # a picture of one colour
     assert f"{STREAM} / {DECODE}" in done.stdout
     # Every rate is a bar of its own, all of one subject.
-    assert html.read_text().count("<svg") == 1
+    assert html.read_text().count("data:image/svg+xml;base64,") == 1
 
 
 def test_draft_is_left_out_where_the_graph_makes_the_views(image_artifact: Path, photographs: list[Path]) -> None:
