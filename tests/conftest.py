@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,18 @@ MadeOnce = Callable[[str, Callable[[Path], object]], Path]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin the slow tests first: one begun last would leave the other processes without work."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    """Begin the slow tests first: one begun last would leave the other processes without work.
+
+    pytest-xdist gives each process one part of the list, so each part begins with its share of them.
+    """
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    quick = iter([item for item in items if not item.get_closest_marker("slow")])
+    parts, total = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")), len(items)
+    items.clear()
+    for part in range(parts):
+        mine = slow[part::parts]
+        items += [*mine, *islice(quick, max(0, (total - len(items)) // (parts - part) - len(mine)))]
+    items += quick
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from glia_bench.options import (
     measuring,
 )
 from glia_runtime.command import Command, Debug, Group, Version
+from glia_runtime.errors import UsageError
 
 app = typer.Typer(
     cls=Group,
@@ -142,7 +143,7 @@ def throughput(
         subjects = session.open(session.specs(model, backend, device))
         paths = session.photographs(images, max(batches))
         step = session.progress(len(subjects) * len(batches) * len(counts))
-        ceilings = measure_ceilings(session.recorder, device, quick=quick)
+        ceilings = measure_ceilings(session.recorder, subjects.values(), quick=quick)
         effort = QUICK if quick else FULL
         measure_throughput(session.recorder, subjects, paths, batches, counts, effort, ceilings, step)
 
@@ -155,7 +156,7 @@ def stream(
         int | None,
         typer.Option(min=1, help="Pictures in a round, the files over and over. Default: 64, with --quick 16."),
     ] = None,
-    megapixels: Annotated[float | None, typer.Option(min=0.1, help="Enlarge every picture to this size.")] = None,
+    megapixels: Annotated[float | None, typer.Option(min=0.1, help="Resize every picture to this size.")] = None,
     backend: Backends = None,
     device: Device = "auto",
     quick: Quick = False,
@@ -177,14 +178,14 @@ def stream(
     with measuring("stream", debug, (output, csv, html), megapixels=megapixels, quick=quick) as session:
         from itertools import cycle, islice
 
-        from glia_bench.stream import enlarged, measure_stream
+        from glia_bench.stream import measure_stream, resized
 
         pictures = count or (16 if quick else 64)
         session.recorder.settings["count"] = pictures
         subjects = session.open(session.specs(model, backend, device))
         step = session.progress(1 + len(subjects))
         step("pictures")
-        files = session.stack.enter_context(enlarged(session.photographs(images, pictures), megapixels))
+        files = session.stack.enter_context(resized(session.photographs(images, pictures), megapixels))
         for subject in subjects.values():
             step(subject.name)
             paths = list(islice(cycle(files), pictures))
@@ -221,6 +222,9 @@ def memory(
     long = many or 10 * short
     with measuring("memory", debug, (output, csv, html), few=short, many=long, quick=quick) as session:
         from glia_bench.memory import measure_memory
+
+        if long <= short:
+            raise UsageError(f"--many {long} is not more than --few {short}; give a larger --many")
 
         subjects = session.open(session.specs(model, backend, device))
         measure_memory(session.recorder, subjects, short, long, session.progress(2 * len(subjects)))
@@ -317,7 +321,7 @@ def roofline(
         paths = session.photographs(images, 8)
         step = session.progress(1 + len(batches))
         step("this machine")
-        ceilings = measure_ceilings(session.recorder, device, quick=quick)
+        ceilings = measure_ceilings(session.recorder, subjects, quick=quick)
         measure_roofline(session.recorder, subjects, paths, batches, ceilings, quick=quick, step=step)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from glia_runtime.atomic import atomic_write
 from glia_runtime.command import errors_on_one_line
 from glia_runtime.command import say as say_as
 from glia_runtime.errors import MissingExtraError
@@ -87,10 +88,13 @@ def measuring(
 
         if files[2] is not None:
             import_module("matplotlib")  # a result must not be lost because the picture of it cannot be drawn
-        with ExitStack() as stack:
-            session = Session(Recorder(command, settings, say), stack)
-            yield session
-        deliver(session.recorder.finish(), *files)
+        with ExitStack() as written:
+            # Whether they can be written is found out now: what took minutes to measure must not be lost to that.
+            output, csv, html = (path and written.enter_context(atomic_write(path)) for path in files)
+            with ExitStack() as stack:
+                session = Session(Recorder(command, settings, say), stack)
+                yield session
+            deliver(session.recorder.finish(), output, csv, html)
 
 
 def say(line: str) -> None:

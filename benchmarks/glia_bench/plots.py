@@ -40,7 +40,7 @@ def _figure(width: float, height: float) -> Iterator[tuple[Any, io.StringIO]]:
 
 
 def _svg(sink: io.StringIO) -> str:
-    """The element alone, without the XML prologue, as HTML takes it."""
+    """The element alone, without the XML prologue; it stands alone in an image."""
     text = sink.getvalue()
     return text[text.index("<svg") :]
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from glia_bench.machine import Machine
-from glia_runtime.atomic import atomic_write
 from glia_runtime.errors import UsageError
 from glia_runtime.strict_json import JsonError, from_jsonable, parse_object, to_jsonable
 
@@ -131,19 +130,16 @@ def _check_samples(samples: tuple[float, ...], where: str) -> None:
 
 
 def write_run(run: Run, path: str | Path) -> None:
-    """Write `run` as JSON; raise `OutputError` where that cannot be done."""
-    text = run.to_json()
-    with atomic_write(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    """Write `run` as JSON."""
+    Path(path).write_text(run.to_json(), encoding="utf-8")
 
 
 def write_csv(run: Run, path: str | Path) -> None:
-    """Write one row for every sample, so that a spreadsheet can doubt the medians; raise `OutputError`."""
+    """Write one row for every sample, so that a spreadsheet can doubt the medians."""
     sink = io.StringIO()
     writer = csv.writer(sink, lineterminator="\n")
     writer.writerow(["command", "subject", "metric", "unit", "better", "index", "sample"])
     for item in run.measurements:
         for index, sample in enumerate(item.samples):
             writer.writerow([run.command, item.subject, item.metric, item.unit, item.better, index, repr(sample)])
-    with atomic_write(path) as temporary:
-        temporary.write_text(sink.getvalue(), encoding="utf-8")
+    Path(path).write_text(sink.getvalue(), encoding="utf-8")

@@ -26,7 +26,7 @@ from glia_bench.subjects import ARITHMETIC, Subject
 from glia_runtime.backends import is_installed
 from glia_runtime.backends.base import usable_cpus
 from glia_runtime.backends.openvino import core
-from glia_runtime.errors import UsageError
+from glia_runtime.errors import BackendError, UsageError
 from glia_runtime.inputs import Inputs
 from glia_runtime.manifest import Manifest
 
@@ -72,18 +72,23 @@ class Cost:
     parameters: int
 
 
-def measure_ceilings(recorder: Recorder, device: str, *, quick: bool) -> Ceilings:
+def measure_ceilings(recorder: Recorder, subjects: Collection[Subject], *, quick: bool) -> Ceilings | None:
     """Measure matrix peaks and copy bandwidth, add every library's to `recorder`, and return the best.
 
     Args:
         recorder: takes the measurements.
-        device: that of --device; "auto" stands for where PyTorch computes.
+        subjects: where any of them runs on a GPU, its limits are measured, else the CPU's.
         quick: smaller and fewer.
 
-    Raises:
-        BackendError: there is no such device.
+    Returns:
+        None, and a remark in `recorder`, where PyTorch cannot use the GPU that another library can.
     """
-    device = torch_device(device)
+    wanted = "cuda" if any(subject.backend.device == "cuda" for subject in subjects) else "cpu"
+    try:
+        device = torch_device(wanted)
+    except BackendError as error:
+        recorder.note(f"no limits are measured: {error}")
+        return None
     side, repeats = _SIDE[device] // (2 if quick else 1), 5 if quick else 20
     peaks: dict[str, float] = {}
     for library, arithmetic, product in _products(device, side):
@@ -100,17 +105,22 @@ def measure_ceilings(recorder: Recorder, device: str, *, quick: bool) -> Ceiling
     return Ceilings(device, peaks, copy.median)
 
 
-def limit_facts(subject: Subject, inputs: Inputs, ceilings: Ceilings) -> dict[str, Any]:
+def limit_facts(subject: Subject, inputs: Inputs, ceilings: Ceilings | None) -> dict[str, Any]:
     """For a row of `subject` on the batch `inputs`: its limit in images/s, and what it is made of.
 
-    Empty where the architecture is not one that PyTorch can count, or the subject runs on another device.
+    Empty without ceilings, for an architecture that PyTorch cannot count, and for a subject on another
+    device.
     """
     cost = model_cost(subject.manifest)
-    if cost is None or subject.backend.device != ceilings.device:
+    if cost is None or ceilings is None or subject.backend.device != ceilings.device:
         return {}
     batch = len(next(iter(inputs.values())))
     arithmetic, peak = ceilings.peak(ARITHMETIC[subject.backend.precision])
-    moved = subject.backend.artifact.stat().st_size / batch + sum(array.nbytes for array in inputs.values()) / batch
+    # Of whole pictures the true sizes: nobody has to read the padding.
+    shown = sum(array.nbytes for array in inputs.values())
+    if "sizes" in inputs:
+        shown = 3 * int(inputs["sizes"].prod(axis=1).sum())
+    moved = (subject.backend.artifact.stat().st_size + shown) / batch
     return {
         "flops": cost.flops,
         "parameters": cost.parameters,
@@ -149,7 +159,7 @@ def measure_roofline(
     subjects: Collection[Subject],
     paths: Sequence[Path],
     batches: Sequence[int],
-    ceilings: Ceilings,
+    ceilings: Ceilings | None,
     *,
     quick: bool,
     step: Callable[[str], None],

@@ -58,7 +58,7 @@ class Session:
 
 
 def deliver(run: Run, output: Path | None, csv: Path | None, html: Path | None) -> None:
-    """Print `run` and write the files that were asked for; raise `OutputError` where one cannot be written."""
+    """Print `run` and write the files that were asked for."""
     if sys.stdout is not None:
         print(f"{run.command} on {run.machine.about()}")
         print(plain(run_table(run)))

@@ -68,7 +68,7 @@ def measure_stream(recorder: Recorder, subject: Subject, paths: Sequence[Path], 
 
 
 @contextmanager
-def enlarged(paths: Sequence[Path], megapixels: float | None) -> Iterator[list[Path]]:
+def resized(paths: Sequence[Path], megapixels: float | None) -> Iterator[list[Path]]:
     """The pictures at so many megapixels, as JPEG files of quality 90 in a temporary folder; as they are for None."""
     if megapixels is None:
         yield list(paths)

@@ -20,7 +20,7 @@ from glia_bench.options import ALL_BACKENDS, BUNDLED
 from glia_runtime.backends import choices, open_backend
 from glia_runtime.backends.base import Backend
 from glia_runtime.decode import decode
-from glia_runtime.errors import GliaError
+from glia_runtime.errors import GliaError, UsageError
 from glia_runtime.fragments import Image
 from glia_runtime.inputs import Inputs, Prepared, collate, prepare
 from glia_runtime.manifest import Manifest, Precision, read_manifest, verify_artifact
@@ -124,7 +124,15 @@ def expand(models: Sequence[str] | None, backends: Sequence[str] | None, device:
 
     "all" stands for the backends that can run an artifact here; those of `EAGER` are for checkpoints, the others for
     artifacts.
+
+    Raises:
+        UsageError: a backend that is for none of the models.
     """
+    kinds = {Spec(model).is_checkpoint for model in models or [BUNDLED]}
+    for backend in backends or ():
+        if backend not in ("auto", ALL_BACKENDS) and (backend in EAGER) not in kinds:
+            kind = "checkpoints" if backend in EAGER else "artifacts"
+            raise UsageError(f"--backend {backend} is for {kind}, and no --model is one; leave it out")
     specs: dict[Spec, None] = {}
     for model in models or [BUNDLED]:
         checkpoint = Spec(model).is_checkpoint

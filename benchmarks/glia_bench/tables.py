@@ -62,13 +62,17 @@ def measurements_table(run: Run) -> Table:
 
 
 def times_eager(run: Run) -> dict[tuple[str, str], str]:
-    """By (subject, metric): how many times as fast as its own checkpoint in eager PyTorch fp32, where that was run."""
+    """By (subject, metric): how many times as fast as its own checkpoint in eager PyTorch fp32 on the same device."""
     timed = [item for item in run.measurements if item.unit in ("s", "images/s") and "target" in item.facts]
     plain = [item for item in timed if item.facts["target"] == "checkpoint" and item.facts["computes_in"] == "fp32"]
-    eager = {(item.facts.get("checkpoint"), item.metric): item for item in plain}
+
+    def same_work(item: Measurement) -> tuple[object, ...]:
+        return item.facts.get("checkpoint"), item.facts.get("device"), item.metric
+
+    eager = {same_work(item): item for item in plain}
     found = {}
     for item in timed:
-        base = eager.get((item.facts.get("checkpoint"), item.metric), item)
+        base = eager.get(same_work(item), item)
         slow, fast = (base, item) if item.better == "higher" else (item, base)
         if base is not item and slow.median > 0:
             found[item.subject, item.metric] = _three(fast.median / slow.median)

@@ -56,7 +56,7 @@ def measure_throughput(
     batches: Sequence[int],
     cores: Sequence[int],
     effort: Effort,
-    ceilings: Ceilings,
+    ceilings: Ceilings | None,
     step: Callable[[str], None],
 ) -> None:
     """Measure every combination; one that cannot run is a remark, and the others go on."""
@@ -68,7 +68,10 @@ def measure_throughput(
         except GliaError as error:
             recorder.note(f"{subject.name}, batch {batch}, {count} cores: {error}")
             continue
-        _add(recorder, subject, setting, point, limit_facts(subject, subject.batch(paths, batch), ceilings))
+        # The limits are those of all cores.
+        whole = count == recorder.machine.cores
+        limit = limit_facts(subject, subject.batch(paths, batch), ceilings) if whole else {}
+        _add(recorder, subject, setting, point, limit)
 
 
 def measure_setting(setting: Setting, paths: Sequence[Path], effort: Effort) -> Point:
@@ -91,10 +94,8 @@ def measure_setting(setting: Setting, paths: Sequence[Path], effort: Effort) -> 
 def _add(recorder: Recorder, subject: Subject, setting: Setting, point: Point, limit: dict[str, object]) -> None:
     facts = {**subject.facts(), "batch": setting.batch, "cores": setting.cores}
     where = f"batch {setting.batch}, {setting.cores} cores"
-    all_cores = setting.cores == recorder.machine.cores  # the limit was measured on all of them
     rates = tuple(setting.batch / sample for sample in point.seconds)
-    speed = {**facts, **limit} if all_cores else facts
-    recorder.add(Measurement(subject.name, f"rate, {where}", "images/s", "higher", rates, speed))
+    recorder.add(Measurement(subject.name, f"rate, {where}", "images/s", "higher", rates, {**facts, **limit}))
     # Of the whole process, interpreter and libraries included; the fresh process has held nothing else.
     memory = (float(point.memory_bytes),)
     recorder.add(Measurement(subject.name, f"peak memory, {where}", "bytes", "lower", memory, facts))

@@ -9,7 +9,7 @@ import numpy as np
 
 from glia.data import Dataset
 from glia.evaluation.metrics import Agreement, agreement
-from glia.evaluation.scoring import batch_size
+from glia.evaluation.scoring import evaluation_batch
 from glia_runtime.errors import ImageError, UsageError
 from glia_runtime.manifest import ScoreScale
 from glia_runtime.pipeline import Named
@@ -61,7 +61,7 @@ def predict(scorer: Scorer, dataset: Dataset, advance: Callable[[], object] = la
             waiting.append((index, sample.score))
             yield source
 
-    for result in scorer.stream(sources(), batch_size=batch_size(scorer)):
+    for result in scorer.stream(sources(), batch_size=evaluation_batch(scorer)):
         index, target = waiting.popleft()
         predictions[index] = Prediction(result.path, target, result.score, result.error)
         advance()

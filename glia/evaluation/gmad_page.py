@@ -29,7 +29,7 @@ def write_duels(pool: Pool, duels: Sequence[Duel], folder: Path, path: Path) -> 
 def _summary(pool: Pool) -> str:
     figures = {
         "pictures": f"{len(pool.paths):,}",
-        "left out": f"{len(pool.failures):,}",
+        "could not be scored": f"{len(pool.failures):,}",
         "SRCC of the two": f"{srcc(*pool.qualities):.3f}",
     }
     models = "".join(

@@ -9,7 +9,7 @@ from pathlib import Path
 from glia.data.readers.csv import UNUSABLE, read_rows
 from glia.data.readers.ratings import finite, rating_scale, refuse
 from glia.evaluation.gmad import Rival
-from glia.evaluation.scoring import batch_size, open_scorer
+from glia.evaluation.scoring import evaluation_batch, open_scorer
 from glia_runtime.errors import DatasetError, UsageError
 from glia_runtime.markup import scale_line
 from glia_runtime.pipeline import Result
@@ -119,7 +119,7 @@ def _model(source: str) -> Rival:
     scorer = open_scorer(source)
     scale = scorer.manifest.score_scale
     about = f"{scorer.manifest.architecture}, {scale_line(scale)}, trained on {scale.dataset}"
-    return Rival(scorer.artifact.name, about, scale, partial(scorer.stream, batch_size=batch_size(scorer)))
+    return Rival(scorer.artifact.name, about, scale, partial(scorer.stream, batch_size=evaluation_batch(scorer)))
 
 
 def _absolute(path: str | Path) -> str:

@@ -114,7 +114,7 @@ def open_scorer(source: str) -> Scorer:
     return Scorer(EagerBackend(path)) if is_checkpoint(path) else Scorer.open(path)
 
 
-def batch_size(scorer: Scorer) -> int:
+def evaluation_batch(scorer: Scorer) -> int:
     """Pictures in one run, fewer where each is many crops."""
     return max(1, _BATCH // scorer.manifest.view_spec.looks)
 

@@ -244,7 +244,7 @@ def _save(task: Task, out: Path, training: dict[str, Any], *, keep_best: bool, b
         return
     if better:
         task.save(out / task.file_name, {**training, "selected": "best SRCC of those evaluated"})
-    task.save(out / f"last{Path(task.file_name).suffix}", training)
+    task.save(out / f"last{Path(task.file_name).suffix}", {**training, "selected": "last step"})
 
 
 def _parameter_groups(trainable: list[torch.nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:

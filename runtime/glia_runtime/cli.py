@@ -127,8 +127,7 @@ def infer(
         typer.Option(
             "--draft",
             help="Average large pictures over blocks before they are resized: the views of 12 megapixels take 9 "
-            "instead of 54 ms, and scores are off by 0.13 of 100 on average, 0.55 at most (bundled model). For models "
-            "exported with --input views.",
+            "instead of 54 ms, and scores differ a little (docs/runtime.md). For models exported with --input views.",
         ),
     ] = False,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu or cuda.")] = "auto",

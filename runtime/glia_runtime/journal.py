@@ -95,6 +95,8 @@ class Journal:
             )
         elif self._head["backend"] != backend:
             options = self._head["backend"].replace(" on ", " --device ").replace(" with ", " ")
+            if " with " in backend and " with " not in self._head["backend"]:
+                options += f" and without {backend.partition(' with ')[2]}"
             raise OutputError(
                 f"{self.path}: its rows were scored by {self._head['backend']}, not {backend}, and scores differ a "
                 f"little; go on with --backend {options}, or delete the file to start anew"

@@ -91,7 +91,9 @@ def test_the_best_evaluation_is_kept_when_asked_for_and_called_too_good(rated: P
     with (out / "metrics.csv").open() as file:
         figures = [float(row["srcc"]) for row in csv.DictReader(file)]
     assert len(figures) == 4 and (out / "last.pt").exists()
-    assert torch.load(out / "model.pt", weights_only=True)["training"]["srcc"] == max(figures)
+    best, last = (torch.load(out / name, weights_only=True)["training"] for name in ("model.pt", "last.pt"))
+    assert best["srcc"] == max(figures) and best["selected"] == "best SRCC of those evaluated"
+    assert last["selected"] == "last step"
     assert "too good" in said(spoken)
 
 

@@ -106,8 +106,7 @@ def test_the_servers_rate_is_valid_to_loadgen(views_artifact: Path, photographs:
     options: dict[str, Any] = {"max_batch": 4, "target_seconds": 1.0, "step": lambda step: None}
     measure_latency(recording, subject(views_artifact), photographs, ["Server"], effort, **options)
     rate, latency = recording.finish().measurements
-    # Found in short runs, which LoadGen cannot call valid, then confirmed.
-    assert rate.facts["trials"][0]["loadgen"] == "INVALID"
+    # Whatever the short runs found, the last one was long enough for LoadGen to judge.
     assert rate.facts["trials"][-1]["loadgen"] == "VALID"
     assert rate.median == rate.facts["trials"][-1]["rate"] and len(latency.samples) > 459
 

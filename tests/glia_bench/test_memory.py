@@ -30,6 +30,18 @@ def test_the_command(views_artifact: Path, tmp_path: Path) -> None:
     assert html.read_text().count("data:image/svg+xml;base64,") == 1
 
 
+def test_a_long_stream_that_is_not_longer_is_refused() -> None:
+    done = CliRunner().invoke(app, ["memory", "--few", "20", "--many", "20"])
+    assert done.exit_code == 2 and "--many 20 is not more than --few 20" in done.output
+
+
+def test_a_file_that_cannot_be_written_is_found_before_anything_is_measured(tmp_path: Path) -> None:
+    for option in ("--output", "--csv", "--html"):
+        done = CliRunner().invoke(app, ["memory", "--quick", option, str(tmp_path / "none" / "run")])
+        assert done.exit_code == 2 and done.stdout == "" and "none" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_pictures_are_of_many_sizes_and_some_are_damaged(tmp_path: Path) -> None:
     paths = make_pictures(tmp_path)
     assert len(paths) == DISTINCT

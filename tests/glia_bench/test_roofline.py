@@ -17,6 +17,7 @@ from glia_bench.subjects import Spec, open_subject
 from glia_bench.tables import of_limit, times_eager
 from glia_runtime.manifest import read_manifest, sha256_file
 from glia_runtime.scorer import BUNDLED_MODEL
+from tests.glia_bench.subjects import run_of
 from tests.glia_export.conftest import spread_model
 from tests.glia_runtime.artifacts import rewrite
 
@@ -112,6 +113,16 @@ def test_the_command_measures_the_ceilings_and_every_model_against_eager(
     rows = {line.split()[0]: line.rstrip() for line in done.stdout.splitlines()}
     assert rows["ours.onnx"].endswith(shown) and not rows["theirs.onnx"].endswith(shown)
     assert html.read_text().count("data:image/svg+xml;base64,") == 1
+
+
+def test_eager_is_a_measure_on_its_own_device_only() -> None:
+    def rate(subject: str, target: str, device: str, value: float) -> Measurement:
+        facts = {"target": target, "computes_in": "fp32", "checkpoint": "a", "device": device}
+        return Measurement(subject, "engine rate", "images/s", "higher", (value,), facts)
+
+    eager = rate("model.pt", "checkpoint", "cuda", 100.0)
+    onnx = [rate("on the GPU", "onnx", "cuda", 250.0), rate("on the CPU", "onnx", "cpu", 5.0)]
+    assert times_eager(replace(run_of(1.0), measurements=(eager, *onnx))) == {("on the GPU", "engine rate"): "2.50"}
 
 
 @pytest.mark.gpu

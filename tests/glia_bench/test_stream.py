@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from glia_bench.cli import app
 from glia_bench.results import read_run
-from glia_bench.stream import BACKEND, DECODE, DRAFT, PILLOW, STREAM, enlarged, measure_stream
+from glia_bench.stream import BACKEND, DECODE, DRAFT, PILLOW, STREAM, measure_stream, resized
 from glia_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from glia_runtime.errors import ImageError
 from glia_runtime.inputs import Inputs
@@ -70,10 +70,10 @@ def test_a_picture_that_fails_is_no_fast_picture(views_artifact: Path, photograp
         measure_stream(recorder(), subject(views_artifact), [photographs[0], broken], repeats=1)
 
 
-def test_pictures_are_enlarged_in_their_own_shape(photographs: list[Path]) -> None:
-    with enlarged(photographs[:1], 0.5) as (path,), Image.open(photographs[0]) as small, Image.open(path) as large:
+def test_pictures_are_resized_in_their_own_shape(photographs: list[Path]) -> None:
+    with resized(photographs[:1], 0.5) as (path,), Image.open(photographs[0]) as small, Image.open(path) as large:
         assert large.width * large.height == pytest.approx(0.5e6, rel=0.01)
         assert large.width / large.height == pytest.approx(small.width / small.height, rel=0.01)
     assert not path.exists()
-    with enlarged(photographs, None) as same:
+    with resized(photographs, None) as same:
         assert same == photographs

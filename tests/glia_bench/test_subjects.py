@@ -12,7 +12,7 @@ from glia_bench.subjects import EAGER, Spec, expand, open_subject, open_subjects
 from glia_export.parity import reference_scores
 from glia_runtime import enlarge
 from glia_runtime.backends import BACKENDS
-from glia_runtime.errors import ArtifactError, BackendError
+from glia_runtime.errors import ArtifactError, BackendError, UsageError
 from tests.glia_export.conftest import spread_model
 from tests.shapes import noise_image
 
@@ -27,6 +27,10 @@ def test_every_model_in_every_backend_and_a_checkpoint_once(tmp_path: Path) -> N
     assert expand(None, None, "auto") == [Spec(BUNDLED)]
     halved = expand([BUNDLED, "model.pt"], ["pytorch", "pytorch:fp16"], "cpu")
     assert [spec.backend for spec in halved] == ["auto", "pytorch", "pytorch:fp16"]
+    assert expand(["model.pt"], ["all"], "cpu") == [Spec("model.pt", "cpu", "pytorch")]
+    for model, backend in ((BUNDLED, "pytorch:fp16"), ("model.pt", "onnxruntime")):
+        with pytest.raises(UsageError, match=f"--backend {backend} is for"):
+            expand([model], [backend], "cpu")
 
 
 def test_all_stands_for_what_runs_here() -> None:

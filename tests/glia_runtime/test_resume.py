@@ -92,6 +92,10 @@ def test_drafted_rows_are_not_mixed_with_others(views_artifact: Path, pictures: 
     go_on = ["--resume", "--backend", "onnxruntime", "--device", "cpu", "--draft"]
     assert infer(*command, *go_on).returncode == 1
     assert infer(*command, *go_on[:-1]).returncode == 2
+    exact = tmp_path / "exact.csv"
+    assert infer(*command[:-1], exact).returncode == 1
+    refused = infer(*command[:-1], exact, "--resume", "--draft")
+    assert "go on with --backend onnxruntime --device cpu and without --draft, or delete" in lines(refused)[-1]
 
 
 def test_kept_rows_of_pictures_that_are_not_named(views_artifact: Path, pictures: list[Path], tmp_path: Path) -> None:

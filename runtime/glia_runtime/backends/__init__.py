@@ -71,7 +71,7 @@ BACKENDS: tuple[BackendInfo, ...] = (
 """The fastest first.
 
 A ViT-B/16 prototype, pictures a second on 2 cores of an AMD EPYC (Zen 5), batches of 4: openvino:bf16 9.3, openvino
-5.3, onnxruntime 5.0, torchscript 2.4. `glia-bench roofline --backend all` measures this anew.
+5.3, onnxruntime 5.0, torchscript 2.4. `glia-bench roofline --batch 4 --backend all --model ...` measures this anew.
 """
 
 
