@@ -1,5 +1,6 @@
 """Drawn pictures, distortions and labels: deterministic, well-formed, and worse with every level."""
 
+from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
@@ -10,15 +11,25 @@ from hypothesis import strategies as st
 from scipy.stats import kurtosis, spearmanr
 
 from glia.data import list_datasets, open_dataset
-from glia.data.synthetic import DISTORTIONS, KADID_DISTORTIONS, LEVELS, SyntheticDataset, distort, draw_picture, quality
+from glia.data.synthetic import (
+    COMMON_DISTORTIONS,
+    DISTORTIONS,
+    KADID_DISTORTIONS,
+    LEVELS,
+    SyntheticDataset,
+    distort,
+    draw_picture,
+    quality,
+)
 from glia_runtime.errors import UsageError
 
-PICTURES = [draw_picture(3, index) for index in range(3)]
+SEED = 9  # whose first three pictures have colour: changes of colour do nothing to the grey ones
+PICTURES = [draw_picture(SEED, index) for index in range(3)]
 
 
 def test_pictures_repeat_and_differ() -> None:
-    assert np.array_equal(draw_picture(3, 1), PICTURES[1])
-    assert not np.array_equal(draw_picture(4, 1), PICTURES[1])
+    assert np.array_equal(draw_picture(SEED, 1), PICTURES[1])
+    assert not np.array_equal(draw_picture(SEED + 1, 1), PICTURES[1])
     for picture in PICTURES:
         assert picture.dtype == np.uint8 and picture.shape[2] == 3
         assert min(picture.shape[:2]) >= 256 and max(picture.shape[:2]) <= 512
@@ -45,7 +56,9 @@ def test_pictures_have_the_statistics_of_photographs() -> None:
         picture = draw_picture(3, index).astype(float)
         luma = picture @ (0.299, 0.587, 0.114)
         slopes.append(amplitude_slope(np.log(luma + 1)))
-        tails.append(kurtosis(np.diff(np.log(luma + 1), axis=1).ravel()))
+        # Those measured had no shadows cut off, at the edges of which the logarithm jumps.
+        kept = (luma > 3) & (luma < 252)
+        tails.append(kurtosis(np.diff(np.log(luma + 1), axis=1)[kept[:, 1:] & kept[:, :-1]]))
         mutedness.append(luma.std() / max((picture - luma[..., None]).std(), 1))
     # photographs: 1.2 on average, 0.8 to 1.5 (Tolhurst, Tadmor and Chao, 1992); the median of 16 is good to 0.1
     assert np.median(slopes) == pytest.approx(1.2, abs=0.2)
@@ -132,10 +145,11 @@ def test_series_rise_from_the_picture_itself() -> None:
     assert np.array_equal(series[0].image, draw_picture(7, 0)) and series[0].score == pytest.approx(100, abs=1e-3)
 
 
-def test_all_types_are_equally_frequent() -> None:
-    dataset = SyntheticDataset(52, seed=0)
-    names = [dataset._distortion(series) for series in range(52)]
-    assert sorted(names) == sorted([*DISTORTIONS, *DISTORTIONS])
+def test_a_round_shows_every_type_and_common_ones_in_three_pictures() -> None:
+    dataset = SyntheticDataset(68, seed=0)
+    for first in (0, 34):
+        names = [dataset._distortion(series) for series in range(first, first + 34)]
+        assert Counter(names) == {name: 3 if name in COMMON_DISTORTIONS else 1 for name in DISTORTIONS}
 
 
 def test_a_damaged_cache_is_rendered_again(tmp_path: Path) -> None:

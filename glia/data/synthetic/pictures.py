@@ -42,7 +42,7 @@ def draw_picture(seed: int, index: int) -> Picture:
     height, width = (short, long) if rng.random() < 0.7 else (long, short)
     canvas = (int(height * _SUPERSAMPLING), int(width * _SUPERSAMPLING))
     scene, order = _leaves(rng, canvas)
-    scene[..., 0] += rng.uniform(0.1, 0.7) * _smooth(rng, canvas, 2.0)  # uneven light
+    scene[..., 0] += rng.uniform(0.1, 0.8) * _smooth(rng, canvas, 2.0)  # uneven light
     picture = _develop(rng, scene)
     if rng.random() < 0.25:
         _depth_of_field(rng, picture, order)
@@ -101,7 +101,7 @@ def _textures(rng: np.random.Generator) -> Floats:
 
 def _colors(rng: np.random.Generator, materials: int) -> tuple[Floats, Floats]:
     """Log opponent colours of a few materials, most of them muted, and how far each varies: float [M, 3] both."""
-    chroma = np.exp(rng.normal(0.3, 0.7)) if rng.random() < 0.9 else 0.0
+    chroma = np.exp(rng.normal(0.3, 0.8)) if rng.random() < 0.85 else 0.0
     spread = np.array([rng.uniform(0.4, 1.1), 0.16 * chroma, 0.06 * chroma])
     # Laplace: a few colours are strong, most are nearly grey
     colors = rng.laplace(0, spread, (materials, 3))
@@ -115,7 +115,7 @@ def _leaves(rng: np.random.Generator, shape: Shape) -> tuple[Floats, Floats]:
     Returns:
         The scene in log opponent colours, float [H, W, 3], and how near each pixel's leaf is, 0 to 1, [H, W].
     """
-    count = int(np.exp(rng.uniform(np.log(40), np.log(1500))))
+    count = int(np.exp(rng.uniform(np.log(20), np.log(1200))))
     smallest = np.exp(rng.uniform(np.log(4), np.log(25)))
     # Radii with density r**-3 between smallest and largest: the scale-invariant case.
     largest = 0.55 * min(shape)
@@ -140,7 +140,7 @@ def _leaves(rng: np.random.Generator, shape: Shape) -> tuple[Floats, Floats]:
     kind = rng.choice(len(textures), materials, p=(0.15, 0.25, 0.25, 0.25, 0.1))[material_of]
     other = rng.random(count + 1) < 0.2
     kind[other] = rng.integers(0, len(textures), other.sum())
-    contrast = np.exp(rng.uniform(np.log(0.06), np.log(1.1), materials))[material_of] * rng.uniform(0.5, 1.5, count + 1)
+    contrast = np.exp(rng.uniform(np.log(0.03), np.log(1.1), materials))[material_of] * rng.uniform(0.5, 1.5, count + 1)
     shift = rng.integers(0, _TILE, (2, count + 1))
     rows, cols = np.ogrid[: shape[0], : shape[1]]
     texture = textures[kind[leaf_of], (rows + shift[0][leaf_of]) % _TILE, (cols + shift[1][leaf_of]) % _TILE]
@@ -205,12 +205,21 @@ def _shadows(rng: np.random.Generator, leaf_of: Labels) -> Floats:
 
 
 def _develop(rng: np.random.Generator, scene: Floats) -> Image.Image:
-    """Log opponent colours to 8 bits: exposure to the darkest and lightest hundredth, then a tone curve."""
+    """Log opponent colours to 8 bits: exposure to the darkest and lightest hundredth, a tone curve, and contrast.
+
+    Contrast is raised until shadows and highlights are cut off, as often as in photographs. Without it a model takes
+    every photograph of strong light for one whose contrast was changed.
+    """
     light = np.exp(scene @ _OPPONENT)
     low, high = np.quantile(light[::4, ::4], (0.01, rng.uniform(0.95, 0.998)))
     black, white = rng.uniform(0.0, 0.1), rng.uniform(0.7, 1.05)
-    tone = ((light - low) / (high - low)).clip(0, 1) ** np.float32(rng.uniform(0.35, 0.6))
-    return Image.fromarray((255 * (black + (white - black) * tone)).clip(0, 255).astype(np.uint8))
+    tone = ((light - low) / (high - low)).clip(0, 1) ** np.float32(rng.uniform(0.28, 0.55))
+    tone = black + (white - black) * tone
+    middle = tone[::4, ::4].mean() * rng.uniform(0.8, 1.2)
+    tone = middle + np.float32(np.exp(rng.uniform(np.log(0.8), np.log(2.2)))) * (tone - middle)
+    if rng.random() < 0.5:  # film and most cameras ease into both ends instead of cutting
+        tone = 0.5 + 0.5 * np.tanh(2.2 * (tone - 0.5)) / np.float32(np.tanh(1.1))
+    return Image.fromarray((255 * tone).clip(0, 255).astype(np.uint8))
 
 
 def _depth_of_field(rng: np.random.Generator, picture: Image.Image, nearness: Floats) -> None:
@@ -255,12 +264,12 @@ def _camera(rng: np.random.Generator, picture: Image.Image) -> Picture:
     up to a sigma of 1.3 was tried: the model then took blurred photographs for soft ones.
     """
     picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 0.65)))
-    noise = rng.uniform(0, 2.0) * rng.standard_normal((picture.height, picture.width, 3), np.float32)
+    noise = rng.uniform(0, 3.0) * rng.standard_normal((picture.height, picture.width, 3), np.float32)
     picture = Image.fromarray(np.clip(np.rint(np.asarray(picture) + noise), 0, 255).astype(np.uint8))
-    if rng.random() < 0.3:
-        picture = picture.filter(ImageFilter.UnsharpMask(1.0, int(rng.integers(20, 80)), 0))
+    if rng.random() < 0.5:
+        picture = picture.filter(ImageFilter.UnsharpMask(rng.uniform(0.6, 1.4), int(rng.integers(20, 120)), 0))
     if rng.random() < 0.7:
         buffer = io.BytesIO()
-        picture.save(buffer, "JPEG", quality=int(rng.integers(75, 98)))
+        picture.save(buffer, "JPEG", quality=int(rng.integers(70, 98)))
         picture = Image.open(buffer).convert("RGB")
     return np.asarray(picture)
