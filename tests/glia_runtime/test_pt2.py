@@ -1,7 +1,12 @@
 """What an AOTInductor package is bound to is compared before anything of it is loaded."""
 
+import io
+import json
+import os
+import zipfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,3 +74,51 @@ def test_another_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         f"{path}: compiled for compute capability 8.9, and this GPU (NVIDIA Test) has 9.0; "
         "export it again here: glia-export MODEL --to pt2 --device cuda"
     )
+
+
+class Payload:
+    """Unpickling this would leave a folder behind."""
+
+    def __init__(self, target: Path) -> None:
+        self.target = target
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.target),)
+
+
+def hostile_package(path: Path, target: Path) -> None:
+    """An archive with a program whose weights are pickled, which torch's own function unpickles."""
+    from torch.export.pt2_archive._package import package_pt2
+
+    class Scaled(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(2))
+
+        def forward(self, x: Any) -> Any:
+            return x * self.weight
+
+    honest, pickled = io.BytesIO(), io.BytesIO()
+    package_pt2(honest, exported_programs={"model": torch.export.export(Scaled(), (torch.ones(2),))})
+    torch.save(Payload(target), pickled)
+    with zipfile.ZipFile(honest) as source, zipfile.ZipFile(path, "w") as archive:
+        for name in source.namelist():
+            content = source.read(name)
+            if name.endswith("weights_config.json"):
+                config = json.loads(content)
+                for entry in config["config"].values():
+                    entry["use_pickle"] = True
+                content = json.dumps(config).encode()
+            elif "/data/weights/" in name:
+                content = pickled.getvalue()
+            archive.writestr(name, content)
+
+
+def test_a_hostile_pickle_is_not_executed(tmp_path: Path) -> None:
+    path, target = tmp_path / "model.pt2", tmp_path / "executed"
+    hostile_package(path, target)
+    engine = EngineInfo("aotinductor-cpu", torch.__version__)
+    write_manifest(replace(artifacts.manifest_for(path, "views", "pt2"), engine=engine), path)
+    with pytest.raises(ArtifactError, match=r"model\.pt2: aotinductor cannot load it"):
+        Scorer.open(path)
+    assert not target.exists()
