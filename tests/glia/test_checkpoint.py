@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import random
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,27 @@ def test_truncated_at_any_place(saved: Path) -> None:
         with pytest.raises(CheckpointError) as caught:
             load_checkpoint(saved)
         assert str(saved) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_any_flipped_bytes_are_one_line(tmp_path: Path) -> None:
+    """PyTorch's older format has no checksums: damage reaches the unpickler, which raises types of all kinds."""
+    path = tmp_path / "model.pt"
+    content = {"format": "glia-checkpoint", "version": 1, "architecture": "glianet", "config": {"lgf": True}}
+    torch.save({**content, "state_dict": {"w": torch.zeros(3)}}, path, _use_new_zipfile_serialization=False)
+    whole = path.read_bytes()
+    rng = random.Random(1)
+    for _ in range(400):  # the first traceback came after a dozen
+        damaged = bytearray(whole)
+        for _ in range(rng.randint(1, 3)):
+            damaged[rng.randrange(len(damaged))] = rng.randrange(256)
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match=r"model\.pt: [^\n]*$"):
+            load_checkpoint(path)
+
+
+def test_a_folder_is_called_one(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r": is a folder; name the checkpoint in it, .*model\.pt for instance$"):
+        load_checkpoint(tmp_path)
 
 
 class Bomb:
