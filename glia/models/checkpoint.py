@@ -14,10 +14,11 @@ from safetensors.torch import save as save_safetensors
 from torch import Tensor
 
 from glia.models.base import QualityModel
-from glia.models.registry import create_model, list_models
+from glia.models.registry import config_type, create_model, list_models
 from glia_runtime.atomic import atomic_write
-from glia_runtime.errors import CheckpointError
+from glia_runtime.errors import CheckpointError, GliaError
 from glia_runtime.manifest import ScoreScale
+from glia_runtime.strict_json import JsonError, from_jsonable
 
 FORMAT = "glia-checkpoint"
 VERSION = 1
@@ -56,23 +57,36 @@ def load_checkpoint(path: str | Path) -> QualityModel:
     """Read a model, in evaluation mode on the CPU. Nothing in the file is executed.
 
     Raises:
-        CheckpointError: missing, truncated, not a glia checkpoint, of a newer version or an unknown architecture.
+        CheckpointError: missing, truncated, not a glia checkpoint, of a newer version or an unknown architecture, or
+            with a config, a score scale or tensors that cannot be.
     """
     path = Path(path)
     header, state = _read(path)
-    if not isinstance(header, dict) or header.get("format") != FORMAT:
+    if header.get("format") != FORMAT:
         raise CheckpointError(f"{path}: not a glia checkpoint; make one with glia-train")
     version = header.get("version")
-    if not isinstance(version, int) or version > VERSION:
+    if type(version) is not int or version < 1:  # True is an int to isinstance
+        raise CheckpointError(
+            f"{path}: checkpoint version {version!r} is no version, its header is damaged; train it anew or update glia"
+        )
+    if version > VERSION:
         raise CheckpointError(f"{path}: checkpoint version {version!r}, this glia reads up to {VERSION}; upgrade glia")
     architecture = header.get("architecture")
     if architecture not in list_models():
         known = ", ".join(list_models())
         raise CheckpointError(f"{path}: architecture {architecture!r} is unknown to this glia (it knows {known})")
     try:
-        model = create_model(architecture, **header["config"])
+        config = from_jsonable(config_type(architecture), header.get("config"), where="config", fill_defaults=True)
+        scale = from_jsonable(ScoreScale, header.get("score_scale"), where="score_scale")
+        if not scale.minimum < scale.maximum:
+            raise JsonError("score_scale.maximum is not above score_scale.minimum")
+    except (JsonError, GliaError) as error:  # GliaError: types that fit and a value that the architecture refuses
+        raise CheckpointError(f"{path}: its header cannot be used: {_in_one_line(error)}; train it anew") from error
+    try:
+        model = create_model(architecture, **config.to_dict())
+        _check_tensors(model, state)
         model.load_state_dict(state)
-        model.score_scale = ScoreScale(**header["score_scale"])
+        model.score_scale = scale
     except Exception as error:  # whatever a header or tensors that do not belong together make torch raise
         reason = _in_one_line(error)[:200]
         raise CheckpointError(f"{path}: config and tensors do not fit together ({reason}); train it anew") from error
@@ -102,6 +116,20 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def _check_tensors(model: QualityModel, state: dict[str, Any]) -> None:
+    """Raise ValueError with the first tensor that `model` lacks or has no use for, where torch would name all."""
+    names = model.state_dict().keys()
+    if missing := [name for name in names if name not in state]:
+        raise ValueError(f"{_first(missing)} missing")
+    if unknown := [name for name in state if name not in names]:
+        raise ValueError(f"{_first(unknown)} not of this architecture")
+
+
+def _first(names: list[str]) -> str:
+    more = f" and {len(names) - 1} more are" if names[1:] else " is"
+    return f"tensor {names[0]}{more}"
+
+
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Header and state dict; a bare state dict in PyTorch's format comes back as the header."""
     if path.is_dir():
@@ -112,6 +140,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         if path.suffix == ".safetensors":
             with open_safetensors(path, framework="pt") as file:
                 header = json.loads((file.metadata() or {}).get(FORMAT, "{}"))
+                if not isinstance(header, dict):
+                    raise ValueError(f"its header is no object but {header!r:.40}")
                 return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
         with warnings.catch_warnings():
             # torch warns about what it is going to refuse; the refusal below says it in one line.
