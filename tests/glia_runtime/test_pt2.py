@@ -25,7 +25,8 @@ torch = pytest.importorskip("torch")
         (
             EngineInfo("aotinductor-cpu", "2.0.0"),
             ArtifactError,
-            r"compiled with torch 2.0.0, but torch .* is here .*; export it again here: glia-export MODEL --to pt2",
+            r"compiled with torch 2.0.0, but torch .* is here .*; export it again here: glia-export MODEL\.pt --to pt2 "
+            r"--precision fp32 --input views --device cpu -o \S+/model\.pt2$",
         ),
         pytest.param(
             *(EngineInfo("aotinductor-cuda", torch.__version__, ("8.9",)), BackendError, "torch finds none here"),
@@ -61,10 +62,11 @@ def test_the_device_is_the_package_s(tmp_path: Path) -> None:
 
 
 def test_another_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "model.pt2"
+    path = tmp_path / "my model.pt2"
     path.write_bytes(b"never read")
     engine = EngineInfo("aotinductor-cuda", torch.__version__, ("8.9",))
-    write_manifest(replace(artifacts.manifest_for(path, "views", "pt2"), engine=engine), path)
+    manifest = artifacts.manifest_for(path, "views", "pt2")
+    write_manifest(replace(manifest, engine=engine, precision="fp16"), path)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (9, 0))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA Test")
@@ -72,7 +74,7 @@ def test_another_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         Scorer.open(path)
     assert str(raised.value) == (
         f"{path}: compiled for compute capability 8.9, and this GPU (NVIDIA Test) has 9.0; "
-        "export it again here: glia-export MODEL --to pt2 --device cuda"
+        f"export it again here: glia-export MODEL.pt --to pt2 --precision fp16 --input views --device cuda -o '{path}'"
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from glia_runtime.backends.base import Backend
+from glia_runtime.backends.base import Backend, export_command
 from glia_runtime.errors import ArtifactError, BackendError
 from glia_runtime.inputs import Inputs
 
@@ -56,7 +56,8 @@ class Pt2Backend(Backend):
         torch, engine = self._torch, self.manifest.engine
         if engine is None or engine.flavour != (CUDA if self.device == "cuda" else CPU):
             raise self._refuse(f"its manifest does not say that it was compiled for {self.device}")
-        rebuild = f"export it again here: glia-export MODEL --to pt2 --device {self.device}"
+        command = export_command(self.artifact, self.manifest, "pt2", ("--device", self.device))
+        rebuild = f"export it again here: {command}"
         if torch.__version__ != engine.version:
             raise ArtifactError(
                 f"{self.artifact}: compiled with torch {engine.version}, but torch {torch.__version__} is here and "
