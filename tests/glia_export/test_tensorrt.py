@@ -16,7 +16,7 @@ from glia.models import save_checkpoint
 from glia_export import export_checkpoint, tensorrt_export
 from glia_export.cli import app
 from glia_export.engine_options import EngineOptions, profile_of
-from glia_export.tensorrt_export import build_engine, choose_compiler
+from glia_export.tensorrt_export import Compiler, build_engine, check_plugin, choose_compiler
 from glia_runtime.backends.engines import CLASSIC, RTX, Flavour
 from glia_runtime.backends.gpu import Gpu
 from glia_runtime.errors import ArtifactError, BackendError, MissingExtraError, UsageError
@@ -130,6 +130,24 @@ def test_the_plugin_is_for_pictures(tmp_path: Path) -> None:
                 input=kind,  # type: ignore[arg-type]
                 engine=EngineOptions(plugin=True),
             )
+
+
+@needs_rtx
+def test_the_plugin_is_refused_before_anything_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, gpu=(8, 9), tensorrt_rtx=fake_library())
+    with pytest.raises(
+        UsageError, match=r"^--plugin is for classic TensorRT, and TensorRT-RTX 1\.2\.3 would build here"
+    ):
+        export_checkpoint("missing.pt", "trt", tmp_path / "m.engine", engine=EngineOptions(plugin=True))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_plugin_needs_classic_tensorrt_and_triton(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tensorrt_export, "is_installed", lambda package: True)
+    check_plugin(Compiler(CLASSIC, fake_library(), ("8.9",)))
+    monkeypatch.setattr(tensorrt_export, "is_installed", lambda package: False)
+    with pytest.raises(UsageError, match="compiled by Triton, which is not installed: pip install triton, or leave"):
+        check_plugin(Compiler(CLASSIC, fake_library(), ("8.9",)))
 
 
 def test_views_have_no_size() -> None:
