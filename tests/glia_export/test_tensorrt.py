@@ -1,5 +1,6 @@
 """Engines, really compiled where TensorRT-RTX is installed; test_engine_runs.py opens and runs them."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,9 +14,10 @@ from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
 from glia.models import save_checkpoint
-from glia_export import export_checkpoint, tensorrt_export
+from glia_export import export_checkpoint, targets, tensorrt_export
 from glia_export.cli import app
 from glia_export.engine_options import EngineOptions, profile_of
+from glia_export.targets import TargetInfo
 from glia_export.tensorrt_export import Compiler, build_engine, check_plugin, choose_compiler
 from glia_runtime.backends.engines import CLASSIC, RTX, Flavour
 from glia_runtime.backends.gpu import Gpu
@@ -41,7 +43,8 @@ def install(monkeypatch: pytest.MonkeyPatch, *, gpu: tuple[int, int] | None, **l
             raise BackendError("there is none")
         return Gpu("NVIDIA Test", "{}.{}".format(*gpu), "board", "600.1 CUDA 13.0")
 
-    monkeypatch.setattr(tensorrt_export, "find_gpu", find_gpu)
+    for module in (tensorrt_export, targets):
+        monkeypatch.setattr(module, "find_gpu", find_gpu)
 
 
 @pytest.mark.parametrize(
@@ -148,6 +151,23 @@ def test_the_plugin_needs_classic_tensorrt_and_triton(monkeypatch: pytest.Monkey
     monkeypatch.setattr(tensorrt_export, "is_installed", lambda package: False)
     with pytest.raises(UsageError, match="compiled by Triton, which is not installed: pip install triton, or leave"):
         check_plugin(Compiler(CLASSIC, fake_library(), ("8.9",)))
+
+
+@pytest.mark.parametrize(
+    ("gpu", "state"),
+    [
+        (None, None),
+        ((8, 9), None),
+        ((9, 0), r"TensorRT-RTX 1\.2\.3 does not build for compute capability 9\.0; choose"),
+    ],
+)
+def test_the_list_knows_the_gpu_here(
+    monkeypatch: pytest.MonkeyPatch, gpu: tuple[int, int] | None, state: str | None
+) -> None:
+    install(monkeypatch, gpu=gpu, tensorrt_rtx=fake_library())
+    for target in ("trt", "trt-rtx"):
+        found = TargetInfo(target, ".engine", "", (), ("fp32",)).unavailable
+        assert found is None if state is None else found is not None and re.match(state, found)
 
 
 def test_views_have_no_size() -> None:
