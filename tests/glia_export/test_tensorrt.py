@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
-from glia.models import save_checkpoint
+from glia.models import create_model, save_checkpoint
 from glia_export import export_checkpoint, targets, tensorrt_export
 from glia_export.cli import app
 from glia_export.engine_options import EngineOptions, profile_of
@@ -151,6 +151,16 @@ def test_the_plugin_needs_classic_tensorrt_and_triton(monkeypatch: pytest.Monkey
     monkeypatch.setattr(tensorrt_export, "is_installed", lambda package: False)
     with pytest.raises(UsageError, match="compiled by Triton, which is not installed: pip install triton, or leave"):
         check_plugin(Compiler(CLASSIC, fake_library(), ("8.9",)))
+
+
+@needs_rtx
+def test_the_plugin_is_for_fragments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, gpu=(8, 9), tensorrt=fake_library())
+    monkeypatch.setattr(tensorrt_export, "is_installed", lambda package: True)
+    model = create_model("glintiqa", backbone="test_vit", blocks=(2, 3), frozen_blocks=1, cnn="test_resnet")
+    save_checkpoint(model, path := tmp_path / "crops.pt")
+    with pytest.raises(UsageError, match=r"crops\.pt: this glintiqa sees no fragments; leave out --plugin$"):
+        export_checkpoint(path, "trt", tmp_path / "m.engine", engine=EngineOptions(plugin=True))
 
 
 @pytest.mark.parametrize(
