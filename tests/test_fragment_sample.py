@@ -25,6 +25,7 @@ from torch import Tensor
 
 import glia.ops
 from glia_export.fragment_sample_onnx import FUNCTION_DOMAIN, FUNCTION_NAME, fragment_sample_function
+from glia_export.graphs import gather_fragments
 from glia_runtime.backends.openvino import core
 from glia_runtime.errors import UsageError
 from glia_runtime.fragments import FragmentSpec, fragment_sample
@@ -55,8 +56,10 @@ def interpreted_kernels(name: str = "glia.ops.fragment_sample_triton") -> Module
     is then a copy too.
     """
     pytest.importorskip("triton")
+    package, _, child = name.rpartition(".")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRITON_INTERPRET", "1")
+        patch.setattr(importlib.import_module(package), child, None, raising=False)
         for sibling in ("fragment_sample_triton", "views_triton"):
             patch.setattr(glia.ops, sibling, None, raising=False)
             patch.setitem(sys.modules, f"glia.ops.{sibling}", None)
@@ -113,6 +116,25 @@ def sample_triton_padded(images: Sequence[Image], offsets: Offsets | None) -> Im
     batch, sizes = pad(images)
     kernels = interpreted_kernels()
     return kernels.sample_padded(batch, sizes, torch_offsets(offsets), SPEC.grid, SPEC.fragment).numpy()
+
+
+def sample_triton_plugin(images: Sequence[Image], offsets: Offsets | None) -> Image:
+    """The kernel of the plugin for TensorRT, which hands it pixels that are cast already; in float16, as for fp16."""
+    assert offsets is None, "as in the node"
+    batch, sizes = pad(images)
+    mosaic = torch.empty((len(images), SPEC.size, SPEC.size, 3), dtype=torch.float16)
+    block = 1 << 16  # one program a picture: the interpreter pays for each
+    kernel = interpreted_kernels("glia_export.tensorrt_plugin").mosaic_kernel
+    constants = {"GRID": SPEC.grid, "FRAGMENT": SPEC.fragment, "BLOCK": block}
+    kernel[(len(images), 1)](batch.half(), sizes, *batch.shape[1:3], mosaic, **constants)
+    assert torch.equal(mosaic, mosaic.round())
+    return mosaic.to(torch.uint8).numpy()
+
+
+def sample_graph(images: Sequence[Image], offsets: Offsets | None) -> Image:
+    """The standard operators of TorchScript files and packages for CPUs."""
+    assert offsets is None, "as in the node"
+    return gather_fragments(*pad(images), SPEC).numpy()
 
 
 def ragged(
@@ -227,6 +249,8 @@ FORMS = {
     "torch-ragged": Form(ragged_sampler("torch")),
     "triton-padded": Form(sample_triton_padded),
     "triton-ragged": Form(ragged_sampler("triton")),
+    "triton-plugin": Form(sample_triton_plugin, takes_offsets=False),
+    "graph": Form(sample_graph, takes_offsets=False),
     "onnx": Form(sample_onnx, takes_offsets=False),
     "onnx-fp16": Form(lambda images, offsets: sample_onnx(images, offsets, TensorProto.FLOAT16), takes_offsets=False),
     "openvino": Form(sample_openvino, takes_offsets=False),
@@ -238,6 +262,10 @@ GPU_FORMS = {
 FORM_PARAMETERS = [pytest.param(form, id=name) for name, form in FORMS.items()] + [
     pytest.param(form, id=name, marks=needs_gpu) for name, form in GPU_FORMS.items()
 ]
+# Where examples are drawn, all forms see the same ones.
+together = pytest.mark.parametrize(
+    "forms", [pytest.param(FORMS, id="host"), pytest.param(GPU_FORMS, id="gpu", marks=needs_gpu)]
+)
 
 
 def legal_images(shape: tuple[int, int]) -> list[Image]:
@@ -288,13 +316,13 @@ def test_mixed_sizes_in_one_batch(form: Form) -> None:
         assert np.array_equal(form.sample(images, batched), np.stack(expected))
 
 
+@together
 # No deadline: the first example compiles, and the interpreter's pace is the machine's.
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(shapes=st.lists(image_shapes(min_side=FRAGMENT), min_size=1, max_size=3), seed=st.integers(0, 2**32 - 1))
-def test_drawn_batches(shapes: list[tuple[int, int]], seed: int) -> None:
+def test_drawn_batches(forms: dict[str, Form], shapes: list[tuple[int, int]], seed: int) -> None:
     images = [noise_image(*shape) for shape in shapes]
     choices = list(zip(*(some_offsets(image, seed) for image in images), strict=True))
-    forms = FORMS | GPU_FORMS if torch.cuda.is_available() else FORMS
     for offsets in choices:
         expected = np.stack([fragment_sample(*pair) for pair in zip(images, offsets, strict=True)])
         batched = None if offsets[0] is None else np.stack([each for each in offsets if each is not None])
@@ -303,12 +331,13 @@ def test_drawn_batches(shapes: list[tuple[int, int]], seed: int) -> None:
                 assert np.array_equal(form.sample(images, batched), expected), name
 
 
+@together
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(shape=image_shapes(max_side=64))
-def test_drawn_small_pictures_once_enlarged(shape: tuple[int, int]) -> None:
+def test_drawn_small_pictures_once_enlarged(forms: dict[str, Form], shape: tuple[int, int]) -> None:
     image = enlarge(noise_image(*shape))
     expected = fragment_sample(image)
-    for name, form in FORMS.items():
+    for name, form in forms.items():
         assert np.array_equal(form.sample([image], None)[0], expected), name
 
 

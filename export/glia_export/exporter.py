@@ -1,13 +1,12 @@
 """From a checkpoint to a verified artifact with its manifest."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ import torch
 from glia.models import QualityModel, load_checkpoint
 from glia.ops.resize import PICTURE_LIMITS
 from glia_export.artifact_pair import write_pair
-from glia_export.engine_options import EngineOptions, Profile, Shape, profile_of
+from glia_export.engine_options import EngineOptions, Profile, profile_of
 from glia_export.parity import (
     BOUNDS,
     ParitySet,
@@ -31,8 +30,8 @@ from glia_export.parity import (
 )
 from glia_export.pt2_export import Device, PackageTarget, package_target, save_pt2
 from glia_export.targets import TARGETS, TargetInfo, target_info
-from glia_export.tensorrt_export import Compiler, Progress, build_engine, choose_compiler
-from glia_runtime.backends import Choice, choices, is_installed
+from glia_export.tensorrt_export import Compiler, Progress, build_engine, check_plugin, choose_compiler
+from glia_runtime.backends import Choice, choices
 from glia_runtime.backends.engines import ENGINE_TARGETS, check_engine, this_machine
 from glia_runtime.errors import ArtifactError, BackendError, GliaError, UsageError
 from glia_runtime.manifest import (
@@ -48,9 +47,7 @@ from glia_runtime.manifest import (
 )
 from glia_runtime.probe import probe_images
 from glia_runtime.scorer import Scorer
-
-if TYPE_CHECKING:
-    import onnx
+from glia_runtime.view_spec import FragmentViews
 
 
 def export_checkpoint(
@@ -110,12 +107,16 @@ def export_checkpoint(
             raise UsageError(f"{output}: is the checkpoint itself; name another file with -o")
         options = engine or EngineOptions()
         compiler = choose_compiler(target, options.compute_capabilities, say) if info.is_engine else None
+        if compiler and options.plugin:
+            check_plugin(compiler)
         package = package_target(device, precision) if target == "pt2" else None
         say(f"reading {checkpoint}")
         model = load_checkpoint(checkpoint)
         if maps and model.map_view is None:
             raise UsageError(f"{checkpoint}: this {model.architecture} cannot say where it looked; leave out --maps")
         spec = model.view_spec
+        if options.plugin and not isinstance(spec, FragmentViews):
+            raise UsageError(f"{checkpoint}: this {model.architecture} sees no fragments; leave out --plugin")
         profile = profile_of(options, input, spec) if info.is_engine else None
         limits = _limits(input, profile)
         pictures = pictures_in(Path(images), spec, limits, say) if images is not None else built_in_pictures(spec)
@@ -148,7 +149,7 @@ def export_checkpoint(
                     temporary,
                     profile,
                     compiler,
-                    plugin=engine is not None and engine.plugin,
+                    plugin=options.plugin,
                     say=say,
                     progress=progress,
                 )
@@ -273,25 +274,11 @@ def _write_engine(
         capabilities = ", ".join(compiler.compute_capabilities)
         say(f"compiling that graph with {compiler.title} for compute capability {capabilities}")
         shapes = profile.shapes
-        if not (plugin and _built_with_plugin(proto, path, compiler, shapes, progress, say)):
+        if plugin:
+            from glia_export.tensorrt_plugin import build_with_plugin
+        if not (plugin and build_with_plugin(proto, path, compiler, shapes, progress, say)):
             build_engine(graph, path, compiler, shapes, progress)
     return replace(draft, parity=(replace(row, backend=row.backend + how),))
-
-
-def _built_with_plugin(
-    proto: "onnx.ModelProto",
-    path: Path,
-    compiler: Compiler,
-    shapes: Mapping[str, tuple[Shape, Shape, Shape]],
-    progress: Progress,
-    say: Say,
-) -> bool:
-    if not is_installed("triton"):  # it comes with torch's CUDA builds on Linux
-        say("--plugin: left out (it is compiled by Triton, which is not installed: pip install triton)")
-        return False
-    from glia_export.tensorrt_plugin import build_with_plugin
-
-    return build_with_plugin(proto, path, compiler, shapes, progress, say)
 
 
 def _write_torchscript(

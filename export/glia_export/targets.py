@@ -5,7 +5,8 @@ import shutil
 from dataclasses import dataclass
 
 from glia_runtime.backends import is_installed
-from glia_runtime.errors import MissingExtraError
+from glia_runtime.backends.gpu import find_gpu
+from glia_runtime.errors import BackendError, GliaError, MissingExtraError
 from glia_runtime.manifest import Precision, Target
 
 _EXTRAS = {"tensorrt_rtx": "trt-rtx"}  # the others come with the extra "export"
@@ -56,12 +57,27 @@ class TargetInfo:
             return f"{', '.join(self.missing)} not installed: pip install 'glia[{self.extra}]'"
         if self.name == "pt2" and (compiler := missing_compiler()):
             return f"no C++ compiler {compiler}: install g++, or name one in $CXX"
-        return None
+        return _engine_obstacle(self.name) if self.is_engine else None
 
     def check_installed(self) -> None:
         """Raise MissingExtraError when a package is missing."""
         if self.missing:
             raise MissingExtraError.for_package(self.missing[0], self.extra, f"--to {self.name}")
+
+
+def _engine_obstacle(target: Target) -> str | None:
+    """Why no engine can be built for this machine's GPU; without one they are built for GPUs elsewhere."""
+    try:
+        find_gpu()
+    except BackendError:
+        return None
+    from glia_export.tensorrt_export import choose_compiler  # and with it torch, which takes seconds
+
+    try:
+        choose_compiler(target, (), lambda line: None)
+    except GliaError as error:
+        return str(error)
+    return None
 
 
 def missing_compiler() -> str | None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from glia_export.engine_options import Shape
 from glia_export.parity import Say
+from glia_runtime.backends import is_installed
 from glia_runtime.backends.base import first_line
 from glia_runtime.backends.engines import CLASSIC, RTX, Flavour, import_if_here, known_capabilities
 from glia_runtime.backends.gpu import find_gpu
@@ -87,6 +88,21 @@ def choose_compiler(target: Target, wanted: Sequence[str], say: Say) -> Compiler
                 f"choose from {', '.join(known)} with --compute-capability{classic}"
             )
     return compiler
+
+
+def check_plugin(compiler: Compiler) -> None:
+    """Return where ``--plugin`` can do something.
+
+    Raises:
+        UsageError: another library than classic TensorRT builds, or Triton is not installed.
+    """
+    if compiler.flavour is not CLASSIC:
+        raise UsageError(
+            f"--plugin is for classic TensorRT, and {compiler.title} would build here: leave it out, or build where "
+            "classic TensorRT is installed, for the GPU in that machine"
+        )
+    if not is_installed("triton"):  # it comes with torch's CUDA builds on Linux
+        raise UsageError("--plugin is compiled by Triton, which is not installed: pip install triton, or leave it out")
 
 
 def build_engine(

@@ -31,7 +31,7 @@ from glia_export.fragment_sample_onnx import FUNCTION_DOMAIN, FUNCTION_NAME
 from glia_export.parity import Say
 from glia_export.tensorrt_export import Compiler, Progress, build_engine
 from glia_runtime.backends.base import first_line
-from glia_runtime.backends.engines import CLASSIC
+from glia_runtime.errors import ArtifactError, GliaError
 
 PLUGIN_ID = f"{FUNCTION_DOMAIN}::{FUNCTION_NAME}"
 _BLOCK = 1024
@@ -167,21 +167,30 @@ def build_with_plugin(
     progress: Progress,
     say: Say,
 ) -> bool:
-    """Build an engine whose fragments are the plugin's; return whether that was possible, after saying why not."""
-    reason = "it is for classic TensorRT"
-    if compiler.flavour is CLASSIC:
-        with TemporaryDirectory(prefix="glia-") as folder:
-            graph = Path(folder, "graph.onnx")
-            try:
-                onnx.save_model(with_plugin(model), graph)
-                trtp = import_module("tensorrt.plugin")
-                register_plugin(compiler.library, trtp, compiler.compute_capabilities[0])
-                build_engine(graph, path, compiler, shapes, progress)
-                return True
-            except Exception as error:  # never executed by us: whatever it raises, there is the node's body
-                reason = first_line(error)
-    say(f"--plugin: left out ({reason}); the fragments are standard operators")
-    return False
+    """Build an engine whose fragments are the plugin's; return whether that was possible, after saying why not.
+
+    Where the compiler is classic TensorRT (`check_plugin`); `model` is the exported graph, the rest as for
+    `build_engine`.
+
+    Raises:
+        ArtifactError: TensorRT refuses the graph with the plugin, or builds nothing.
+        OSError: a file cannot be written.
+    """
+    with TemporaryDirectory(prefix="glia-") as folder:
+        graph = Path(folder, "graph.onnx")
+        try:
+            onnx.save_model(with_plugin(model), graph)
+            trtp = import_module("tensorrt.plugin")
+            register_plugin(compiler.library, trtp, compiler.compute_capabilities[0])
+            build_engine(graph, path, compiler, shapes, progress)
+        except ArtifactError as error:
+            raise ArtifactError(f"{error}, or leave out --plugin") from error
+        except (OSError, GliaError):
+            raise
+        except Exception as error:  # never executed by us: whatever the interface raises, there is the node's body
+            say(f"--plugin: left out ({first_line(error)}); the fragments are standard operators")
+            return False
+    return True
 
 
 def _is_node(node: onnx.NodeProto) -> bool:

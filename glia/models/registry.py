@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Any
 
-from glia.models.base import QualityModel
+from glia.models.base import ModelConfig, QualityModel
 from glia_runtime.errors import UsageError
 
 _ARCHITECTURES: dict[str, type[QualityModel]] = {}
@@ -26,6 +26,11 @@ def register_model(name: str) -> Callable[[type[QualityModel]], type[QualityMode
 def list_models() -> list[str]:
     """Names that `create_model` accepts, sorted."""
     return sorted(_ARCHITECTURES)
+
+
+def config_type(name: str) -> type[ModelConfig]:
+    """The class of an architecture's config; raises KeyError."""
+    return _ARCHITECTURES[name].config_type
 
 
 def create_model(name: str = "glianet", **config: Any) -> QualityModel:

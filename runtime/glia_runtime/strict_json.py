@@ -83,7 +83,7 @@ def _convert(kind: Any, value: Any, where: str, convert_dataclass: Callable[[Any
             raise JsonError(f"{where} is {value!r:.60}, not one of {', '.join(arguments)}")
         return value
     if origin is tuple:
-        if not isinstance(value, list):
+        if not isinstance(value, (list, tuple)):  # a tuple where the value comes from another format than JSON
             raise JsonError(f"{where} is {_kind(value)}, not a list")
         return tuple(
             _convert(arguments[0], item, f"{where}[{index}]", convert_dataclass) for index, item in enumerate(value)
@@ -104,7 +104,9 @@ def _finite(value: float, where: str) -> float:
         number = float(value)
     except OverflowError:
         number = math.inf
-    if not math.isfinite(number):
+    if math.isnan(number):
+        raise JsonError(f"{where} is not a number")
+    if math.isinf(number):
         raise JsonError(f"{where} is too large a number")
     return number
 

@@ -1,5 +1,6 @@
 """Engines, really compiled where TensorRT-RTX is installed; test_engine_runs.py opens and runs them."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,11 +13,12 @@ import pytest
 from onnx import TensorProto, helper
 from typer.testing import CliRunner
 
-from glia.models import save_checkpoint
-from glia_export import export_checkpoint, tensorrt_export
+from glia.models import create_model, save_checkpoint
+from glia_export import export_checkpoint, targets, tensorrt_export
 from glia_export.cli import app
 from glia_export.engine_options import EngineOptions, profile_of
-from glia_export.tensorrt_export import build_engine, choose_compiler
+from glia_export.targets import TargetInfo
+from glia_export.tensorrt_export import Compiler, build_engine, check_plugin, choose_compiler
 from glia_runtime.backends.engines import CLASSIC, RTX, Flavour
 from glia_runtime.backends.gpu import Gpu
 from glia_runtime.errors import ArtifactError, BackendError, MissingExtraError, UsageError
@@ -41,7 +43,8 @@ def install(monkeypatch: pytest.MonkeyPatch, *, gpu: tuple[int, int] | None, **l
             raise BackendError("there is none")
         return Gpu("NVIDIA Test", "{}.{}".format(*gpu), "board", "600.1 CUDA 13.0")
 
-    monkeypatch.setattr(tensorrt_export, "find_gpu", find_gpu)
+    for module in (tensorrt_export, targets):
+        monkeypatch.setattr(module, "find_gpu", find_gpu)
 
 
 @pytest.mark.parametrize(
@@ -130,6 +133,51 @@ def test_the_plugin_is_for_pictures(tmp_path: Path) -> None:
                 input=kind,  # type: ignore[arg-type]
                 engine=EngineOptions(plugin=True),
             )
+
+
+@needs_rtx
+def test_the_plugin_is_refused_before_anything_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, gpu=(8, 9), tensorrt_rtx=fake_library())
+    with pytest.raises(
+        UsageError, match=r"^--plugin is for classic TensorRT, and TensorRT-RTX 1\.2\.3 would build here"
+    ):
+        export_checkpoint("missing.pt", "trt", tmp_path / "m.engine", engine=EngineOptions(plugin=True))
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_plugin_needs_classic_tensorrt_and_triton(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tensorrt_export, "is_installed", lambda package: True)
+    check_plugin(Compiler(CLASSIC, fake_library(), ("8.9",)))
+    monkeypatch.setattr(tensorrt_export, "is_installed", lambda package: False)
+    with pytest.raises(UsageError, match="compiled by Triton, which is not installed: pip install triton, or leave"):
+        check_plugin(Compiler(CLASSIC, fake_library(), ("8.9",)))
+
+
+@needs_rtx
+def test_the_plugin_is_for_fragments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(monkeypatch, gpu=(8, 9), tensorrt=fake_library())
+    monkeypatch.setattr(tensorrt_export, "is_installed", lambda package: True)
+    model = create_model("glintiqa", backbone="test_vit", blocks=(2, 3), frozen_blocks=1, cnn="test_resnet")
+    save_checkpoint(model, path := tmp_path / "crops.pt")
+    with pytest.raises(UsageError, match=r"crops\.pt: this glintiqa sees no fragments; leave out --plugin$"):
+        export_checkpoint(path, "trt", tmp_path / "m.engine", engine=EngineOptions(plugin=True))
+
+
+@pytest.mark.parametrize(
+    ("gpu", "state"),
+    [
+        (None, None),
+        ((8, 9), None),
+        ((9, 0), r"TensorRT-RTX 1\.2\.3 does not build for compute capability 9\.0; choose"),
+    ],
+)
+def test_the_list_knows_the_gpu_here(
+    monkeypatch: pytest.MonkeyPatch, gpu: tuple[int, int] | None, state: str | None
+) -> None:
+    install(monkeypatch, gpu=gpu, tensorrt_rtx=fake_library())
+    for target in ("trt", "trt-rtx"):
+        found = TargetInfo(target, ".engine", "", (), ("fp32",)).unavailable
+        assert found is None if state is None else found is not None and re.match(state, found)
 
 
 def test_views_have_no_size() -> None:

@@ -1,4 +1,7 @@
-"""The plugin for classic TensorRT, as far as it can be tested without: the kernel, its PTX, the node, the calls."""
+"""The plugin for classic TensorRT, as far as it can be tested without: its PTX, the node, the calls.
+
+What its kernel computes is tested in tests/test_fragment_sample.py.
+"""
 
 # mypy: disable-error-code="import-untyped"
 
@@ -8,15 +11,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import onnx
 import pytest
-import torch
 
-from glia_runtime.fragments import FragmentSpec, fragment_sample
+from glia_export.tensorrt_export import Compiler
+from glia_runtime.backends.engines import CLASSIC
+from glia_runtime.errors import ArtifactError, BackendError
+from glia_runtime.fragments import FragmentSpec
 from tests.glia_export.conftest import Exported
-from tests.shapes import noise_image
-from tests.test_fragment_sample import interpreted_kernels, pad
 
 triton = pytest.importorskip("triton")
 
@@ -25,17 +27,6 @@ from glia_export import tensorrt_plugin  # noqa: E402
 SPEC = FragmentSpec()
 capabilities = pytest.mark.parametrize("capability", ["8.9", "9.0"])
 pixels = pytest.mark.parametrize("pixel", ["fp16", "fp32"])
-
-
-def test_the_kernel_samples() -> None:
-    images = [noise_image(*shape) for shape in ((224, 301), (227, 230))]
-    batch, sizes = pad(images)
-    values = batch.half()
-    mosaic = torch.empty((2, SPEC.size, SPEC.size, 3), dtype=torch.float16)
-    kernel = interpreted_kernels("glia_export.tensorrt_plugin").mosaic_kernel
-    block = 1 << 16
-    kernel[(2, 1)](values, sizes, *batch.shape[1:3], mosaic, GRID=SPEC.grid, FRAGMENT=SPEC.fragment, BLOCK=block)
-    assert np.array_equal(mosaic.numpy(), np.stack([fragment_sample(image) for image in images]))
 
 
 @pixels
@@ -144,15 +135,37 @@ def test_the_registration(capability: str, monkeypatch: pytest.MonkeyPatch) -> N
     assert numbers == [("int32", "H"), ("int32", "W")]
 
 
-def test_without_classic_tensorrt_the_body_is_taken(exported: Exported, tmp_path: Path) -> None:
-    from glia_export.tensorrt_export import Compiler
-    from glia_runtime.backends.engines import RTX
+@pytest.mark.parametrize(
+    ("raised", "outcome"),
+    [
+        (ArtifactError("refused; export --to onnx"), "refused; export --to onnx, or leave out --plugin"),
+        (BackendError("no GPU left"), "no GPU left"),
+        (OSError(28, "No space left on device"), "No space left"),
+        (TypeError("another interface"), None),
+    ],
+)
+def test_only_what_the_interface_raises_falls_back_to_the_body(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raised: Exception, outcome: str | None
+) -> None:
+    def register(*given: object) -> None:
+        raise raised
 
-    model = onnx.load(exported("onnx", "image", "fp32"))
+    monkeypatch.setattr(tensorrt_plugin, "import_module", lambda name: SimpleNamespace())
+    monkeypatch.setattr(tensorrt_plugin, "register_plugin", register)
     said: list[str] = []
-    compiler = Compiler(RTX, SimpleNamespace(__version__="1"), ("8.9",))
-    built = tensorrt_plugin.build_with_plugin(
-        model, tmp_path / "engine", compiler, {}, lambda phase, done, total: None, said.append
-    )
-    assert not built and not list(tmp_path.iterdir())
-    assert said == ["--plugin: left out (it is for classic TensorRT); the fragments are standard operators"]
+    compiler = Compiler(CLASSIC, SimpleNamespace(__version__="1"), ("8.9",))
+
+    def build() -> bool:
+        engine = tmp_path / "engine"
+        return tensorrt_plugin.build_with_plugin(
+            onnx.ModelProto(), engine, compiler, {}, lambda *step: None, said.append
+        )
+
+    if outcome is None:
+        assert not build()
+        assert said == ["--plugin: left out (another interface); the fragments are standard operators"]
+    else:
+        with pytest.raises(type(raised), match=outcome):
+            build()
+        assert not said
+    assert not list(tmp_path.iterdir())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import numpy.typing as npt
 from glia_runtime.backends.gpu import find_gpu
 from glia_runtime.errors import ArtifactError, BackendError
 from glia_runtime.inputs import Inputs, check_inputs
-from glia_runtime.manifest import Manifest, Precision
+from glia_runtime.manifest import Manifest, Precision, Target
 
 Scores = npt.NDArray[np.float32]
 Maps = npt.NDArray[np.float32]
@@ -191,6 +192,12 @@ def first_line(reason: object) -> str:
     """The first line of a library's message, which is where it says what happened, shortened."""
     lines = [line.strip() for line in str(reason).splitlines() if line.strip()]
     return (lines[0] if lines else type(reason).__name__)[:200]
+
+
+def export_command(artifact: Path, manifest: Manifest, target: Target, options: Iterable[str] = ()) -> str:
+    """The command, for a shell, that makes `artifact` again as `target`; MODEL.pt stands for the checkpoint."""
+    words = ["glia-export", "MODEL.pt", "--to", target, "--precision", manifest.precision, "--input", manifest.input]
+    return shlex.join([*words, *options, "-o", str(artifact)])
 
 
 def usable_cpus() -> int:

@@ -6,13 +6,13 @@ and hash have been checked by then (`glia_runtime.manifest.verify_artifact`).
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from glia_runtime.backends.base import export_command
 from glia_runtime.backends.gpu import Gpu, find_gpu
 from glia_runtime.errors import ArtifactError, BackendError, MissingExtraError
 from glia_runtime.manifest import EngineInfo, Manifest, Target
@@ -154,7 +154,8 @@ def rebuild_command(
 ) -> str:
     """The command that makes the same engine for `gpu`, with a library that is here if one can.
 
-    MODEL.pt is the checkpoint. The manifest does not hold --min-batch and --opt-batch: these become the defaults.
+    MODEL.pt is the checkpoint. The manifest does not hold --min-batch, --opt-batch and --plugin: these become the
+    defaults.
     """
     local = gpu.compute_capability
     name = engine.flavour if engine.flavour in libraries else next(iter(libraries), engine.flavour)
@@ -162,12 +163,10 @@ def rebuild_command(
         name = CLASSIC.name  # it builds for whichever GPU is in the machine
     several = name == RTX.name and local in engine.compute_capabilities
     capabilities = engine.compute_capabilities if several else (local,)
-    words = ["glia-export", "MODEL.pt", "--to", FLAVOURS[name].target, "--precision", manifest.precision]
-    words += ["--input", manifest.input]
-    words += [word for capability in capabilities for word in ("--compute-capability", capability)]
+    words = [word for capability in capabilities for word in ("--compute-capability", capability)]
     if manifest.limits.max_batch is not None:
         words += ["--max-batch", str(manifest.limits.max_batch)]
     if manifest.input == "image" and manifest.limits.max_height is not None:
         words += ["--max-size", str(manifest.limits.max_height)]
-    command = shlex.join([*words, "-o", str(artifact)])
+    command = export_command(artifact, manifest, FLAVOURS[name].target, words)
     return command if name in libraries else f"pip install 'glia[{FLAVOURS[name].target}]', then {command}"

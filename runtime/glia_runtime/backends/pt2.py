@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from glia_runtime.backends.base import Backend
+from glia_runtime.backends.base import Backend, export_command
 from glia_runtime.errors import ArtifactError, BackendError
 from glia_runtime.inputs import Inputs
 
@@ -39,12 +39,14 @@ class Pt2Backend(Backend):
             torch.set_num_threads(self.threads)
         else:
             self._bind(f"torch {torch.__version__}")
-        inductor: Any = import_module("torch._inductor")
+        loader: Any = torch._C._aoti.AOTIModelPackageLoader
         try:
+            # Not by `torch._inductor.aoti_load_package`: before it comes to the library it also loads whatever programs
+            # the archive holds beside it, and unpickles their tensors.
             # Single-threaded, which a backend is: left alone, the package asks an event whether its last run has ended,
-            # and asking is forbidden while a CUDA graph is recorded.
-            with quiet_torch():  # it remarks on CUDA_HOME, and calls what it cannot read outdated
-                self._package: Any = inductor.aoti_load_package(str(self.artifact), run_single_threaded=True)
+            # and asking is forbidden while a CUDA graph is recorded. Then: one runner, on the current device.
+            with quiet_torch():  # it remarks on CUDA_HOME
+                self._loaded: Any = loader(str(self.artifact), "model", True, 1, -1)
         except Exception as error:  # RuntimeError, OSError and others, by what in the file is wrong
             raise self._refuse(error) from error
         self._graphs: dict[int, CudaGraph] = {}
@@ -54,7 +56,8 @@ class Pt2Backend(Backend):
         torch, engine = self._torch, self.manifest.engine
         if engine is None or engine.flavour != (CUDA if self.device == "cuda" else CPU):
             raise self._refuse(f"its manifest does not say that it was compiled for {self.device}")
-        rebuild = f"export it again here: glia-export MODEL --to pt2 --device {self.device}"
+        command = export_command(self.artifact, self.manifest, "pt2", ("--device", self.device))
+        rebuild = f"export it again here: {command}"
         if torch.__version__ != engine.version:
             raise ArtifactError(
                 f"{self.artifact}: compiled with torch {engine.version}, but torch {torch.__version__} is here and "
@@ -82,6 +85,10 @@ class Pt2Backend(Backend):
         with self._torch.inference_mode(), self._torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
             scores = self._replay(tensors) if self._graph_pays() else self._package(*tensors)
         return scores.cpu().numpy()  # type: ignore[no-any-return]
+
+    def _package(self, *tensors: Any) -> Any:
+        (scores,) = self._loaded.run(list(tensors))
+        return scores
 
     def _graph_pays(self) -> bool:
         # Raw pictures come in ever new shapes; a recording serves one.

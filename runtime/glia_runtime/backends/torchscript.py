@@ -14,7 +14,10 @@ from glia_runtime.manifest import Precision
 
 
 class TorchScriptBackend(Backend):
-    """A ``.ts`` file through `torch.jit.load`, which runs TorchScript only and unpickles nothing.
+    """A ``.ts`` file through `torch.jit.load`, which runs no Python and unpickles nothing of Python's.
+
+    The file is a program all the same: TorchScript can write files, for instance, when it runs. See "Whom to trust" in
+    docs/runtime.md.
 
     On the CPU `threads` is set for all of torch in this process: torch knows no other way.
     """
