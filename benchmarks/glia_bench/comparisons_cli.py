@@ -42,8 +42,19 @@ def parity(
             "1e-4 in fp32."
         ),
     ] = None,
+    max_mean_difference: Annotated[
+        float | None,
+        typer.Option(
+            help="Bound on the mean difference, as a part of the scale's range. Default: export's for the precision, "
+            "0.01 in bf16, none in others."
+        ),
+    ] = None,
     min_srcc: Annotated[
-        float | None, typer.Option(help="Bound on SRCC. Default: 0.999 where the scores spread enough to be ranked.")
+        float | None,
+        typer.Option(
+            help="Bound on SRCC. Default: export's for the precision where the scores spread enough to be ranked, "
+            "0.998 in bf16, 0.999 in others."
+        ),
     ] = None,
     backend: Backends = None,
     device: Device = "auto",
@@ -67,6 +78,7 @@ def parity(
         "reference": names,
         "images": images.name,
         "max_difference": max_difference,
+        "max_mean_difference": max_mean_difference,
         "min_srcc": min_srcc,
     }
     packages = (("torch", "torch"), ("scipy", "scipy"))
@@ -85,6 +97,7 @@ def parity(
                 compared,
                 images,
                 max_difference=max_difference,
+                max_mean_difference=max_mean_difference,
                 min_srcc=min_srcc,
                 step=step,
             )

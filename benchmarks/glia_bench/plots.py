@@ -92,7 +92,8 @@ def parity_plot(run: Run) -> str:
     with _figure(7, 5) as (figure, sink):
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
         for item in run.measurements:
-            reference, scores = np.array(item.facts["reference_scores"]), np.array(item.facts["scores"])
+            # A score that is not finite is None in the file, NaN here, and no dot.
+            reference, scores = (np.array(item.facts[name], dtype=float) for name in ("reference_scores", "scores"))
             upper.scatter(reference, scores, s=8, label=item.subject, alpha=0.7)
             lower.scatter(reference, scores - reference, s=8, alpha=0.7)
         ends = [min(upper.get_xlim()[0], upper.get_ylim()[0]), max(upper.get_xlim()[1], upper.get_ylim()[1])]

@@ -89,10 +89,11 @@ def of_limit(item: Measurement) -> str:
 
 def parity_table(run: Run) -> Table:
     """Agreement of each subject with the reference."""
-    rows = [["", "pictures", "largest", "mean", "bound", "SRCC", "PLCC", "KRCC", "", "worst picture"]]
+    rows = [["", "pictures", "largest", "bound", "mean", "bound", "SRCC", "PLCC", "KRCC", "", "worst picture"]]
     for item in run.measurements:
         facts = item.facts
-        figures = [f"{facts[name]:.3g}" for name in ("largest", "mean", "bound")]
+        bounded = (facts["largest"], facts["bound"], facts["mean"], facts.get("bound_mean"))  # older results lack it
+        figures = ["" if value is None else f"{value:.3g}" for value in bounded]
         ranks = ["undefined" if facts[name] is None else f"{facts[name]:.5f}" for name in ("srcc", "plcc", "krcc")]
         verdict = "passed" if facts["passed"] else "MISSED"
         rows.append([item.subject, str(len(item.samples)), *figures, *ranks, verdict, facts["worst"][0]["picture"]])
