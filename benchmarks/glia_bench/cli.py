@@ -314,7 +314,8 @@ def roofline(
     glia-bench roofline --device cuda --batch 1 --batch 64 --model model.pt --model model.ts --model model.pt2
     """  # noqa: D301 (click takes a real backspace for: do not rewrap)
     batches = batch or [1, 8]
-    with measuring("roofline", debug, (output, csv, html), ("torch", "torch"), batches=batches, quick=quick) as session:
+    packages = (("torch", "torch"), ("scipy", "scipy"))
+    with measuring("roofline", debug, (output, csv, html), *packages, batches=batches, quick=quick) as session:
         from glia_bench.roofline import measure_ceilings, measure_roofline
 
         subjects = session.open(session.specs(model, backend, device)).values()

@@ -1,11 +1,13 @@
 """The commands of glia-bench that set one thing against another: parity, compare, peers and training."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
 
 from glia_bench.options import (
+    ALL_BACKENDS,
     Backends,
     Csv,
     Device,
@@ -165,15 +167,19 @@ def peers(
 
     TOPIQ-NR, MUSIQ, HyperIQA, LIQE, CLIP-IQA+ and MANIQA from IQA-PyTorch, which is installed into an environment of
     its own in the cache directory (said before it starts). Weights that cannot be had are random: the table says so,
-    and such a row is about speed only. --quick always takes random weights, and leaves out what takes longest. Give a
-    checkpoint as --model for GLIANet in eager PyTorch.
+    and such a row is about speed only. --quick always takes random weights, and leaves out what takes longest.
+
+    Without --backend an artifact runs in every backend that can run it here, and its architecture in eager PyTorch:
+    its checkpoint where that is a --model as well, else with random weights. All run in rounds, in turn.
 
     \b
     glia-bench peers --images images --quick
     glia-bench peers --model model.onnx --model model.pt --images photos -o peers.json
     """  # noqa: D301 (click takes a real backspace for: do not rewrap)
-    with measuring("peers", debug, (output, csv, html), ("torch", "torch"), quick=quick) as session:
+    packages = (("torch", "torch"), ("timm", "timm"), ("scipy", "scipy"))
+    with measuring("peers", debug, (output, csv, html), *packages, quick=quick) as session:
         from glia_bench.peers import FULL, PEERS, QUICK, measure_peers
+        from glia_bench.stand_ins import stand_ins
 
         if unknown := sorted(set(peer or ()) - {known.metric for known in PEERS}):
             raise UsageError(f"no peer is called {unknown[0]!r}; known: {', '.join(known.metric for known in PEERS)}")
@@ -182,10 +188,21 @@ def peers(
         if left_out := [known.name for known in PEERS if with_peers and known not in chosen]:
             session.recorder.note(f"left out: {', '.join(left_out)}")
         effort = QUICK if quick else FULL
-        specs = session.specs(model, backend, device)
+        specs = session.specs(model, backend or [ALL_BACKENDS], device)
         paths = session.photographs(images, effort.files)
-        step = session.progress(len(specs) + 1 + len(chosen))
-        measure_peers(session.recorder, specs, chosen, paths, effort, pretrained=not quick, step=step)
+        folder = Path(session.stack.enter_context(TemporaryDirectory(prefix="glia-bench-")))
+        eager = {} if backend else stand_ins(specs, folder, session.recorder.note)
+        step = session.progress(effort.rounds * (len(specs) + len(eager) + len(chosen)) + 1)
+        measure_peers(
+            session.recorder,
+            specs,
+            chosen,
+            paths,
+            effort,
+            pretrained=not quick,
+            step=step,
+            standing_for=eager,
+        )
 
 
 def training(
