@@ -116,14 +116,18 @@ def compare(
     margin: Annotated[
         float, typer.Option(min=0.0, help="Ratios this close to 1 are called the same; runs differ by as much.")
     ] = 0.02,
-    check: Annotated[bool, typer.Option("--check", help="Exit status 1 when B is worse anywhere.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit status 1 when B is worse anywhere or lacks what A has.")
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Ratios of two results, with 95 % bootstrap intervals of the medians' ratio.
 
     B is called better or worse only where the whole interval lies beyond the margin and beyond what the machine itself
     changed by, the same only where it lies within the margin on a machine that changed by no more, and undecided
-    otherwise. Machines, settings and noise that speak against comparing are named first.
+    otherwise. Machines, settings and noise that speak against comparing are named first. With fewer than five samples
+    there is no interval and no verdict, but for counts, which are exact, and for peak memory that differs by more than
+    10 %.
 
     \b
     glia-bench compare before.json after.json
@@ -134,14 +138,23 @@ def compare(
         from glia_bench.results import read_run
         from glia_bench.tables import comparison_table, plain
 
-        comparisons, objections = compare_runs(read_run(before), read_run(after), margin)
-        for objection in objections:
+        found = compare_runs(read_run(before), read_run(after), margin)
+        for objection in found.objections:
             say(f"careful: {objection}")
-        typer.echo(plain(comparison_table(comparisons)))
-        worse = [item for item in comparisons if item.verdict == "worse"]
-        if check and worse:
-            say(f"B is worse in {len(worse)} of {len(comparisons)} quantities")
-            raise typer.Exit(1)
+        typer.echo(plain(comparison_table(found.shared)))
+        for name, alone in (("A", found.only_before), ("B", found.only_after)):
+            for quantity in alone:
+                say(f"only in {name}: {quantity}")
+        worse = found.of("worse")
+        if check:
+            if open_ := found.of("too few samples", "undecided"):
+                say(f"no verdict on {len(open_)} of {len(found.shared)} quantities, see the table")
+            if worse:
+                say(f"B is worse in {len(worse)} of {len(found.shared)} quantities")
+            if found.only_before:
+                say(f"B lacks {len(found.only_before)} quantities of A")
+            if worse or found.only_before:
+                raise typer.Exit(1)
 
 
 def peers(

@@ -52,8 +52,8 @@ def measure_memory(
                     ("threads left", "", found.threads),
                     ("handles left", "", found.handles),
                 ):
-                    sample = (float(value),)
-                    recorder.add(Measurement(subject.name, f"{metric}, {count} pictures", unit, "lower", sample, facts))
+                    sample, exact = (float(value),), {**facts, "count": unit == ""}
+                    recorder.add(Measurement(subject.name, f"{metric}, {count} pictures", unit, "lower", sample, exact))
                 peaks.append(found.memory_bytes)
             ratio = peaks[1] / peaks[0]
             metric = f"peak memory, {many} pictures / {few}"

@@ -124,7 +124,8 @@ def comparison_table(comparisons: Sequence[Comparison]) -> Table:
     for item in comparisons:
         interval = "none" if item.low is None else f"{item.low:.3f} to {item.high:.3f}"
         medians = [quantity(value, item.unit) for value in (item.before, item.after)]
-        rows.append([item.subject, item.metric, *medians, f"{item.ratio:.3f}", interval, item.verdict])
+        ratio = "" if item.ratio is None else f"{item.ratio:.3f}"
+        rows.append([item.subject, item.metric, *medians, ratio, interval, item.verdict])
     return rows
 
 
