@@ -212,6 +212,7 @@ def measure_peer(python: Path, peer: Peer, paths: list[Path], effort: Effort, *,
         "repeats": effort.repeats,
         "warm_up": PIPELINE_BATCH,
         "weights": "pretrained" if pretrained else "random",
+        "parent": os.getpid(),
     }
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
     command = [str(python), "-W", "ignore", str(Path(peers_worker.__file__)), json.dumps(order)]

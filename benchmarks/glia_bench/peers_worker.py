@@ -1,7 +1,7 @@
 """Times one metric of IQA-PyTorch; runs in that library's own environment, where glia is not installed.
 
     python peers_worker.py '{"metric": "topiq_nr", "paths": [...], "cores": 2, "repeats": 5, "warm_up": 8,
-        "weights": "random"}'
+        "weights": "random", "parent": 4711}'
 
 Prints one line of JSON on standard output, after what the libraries print. Imports nothing of glia.
 """
@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from importlib import import_module
@@ -31,6 +33,7 @@ loader reads them off a file of weights.
 
 def main(order: dict[str, Any]) -> dict[str, Any]:
     """Load the metric, time it on a picture in memory and on one pass over all files, and return the figures."""
+    threading.Thread(target=end_with, args=(order["parent"],), daemon=True).start()
     torch: Any = import_module("torch")
     torch.set_num_threads(order["cores"])
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -68,6 +71,13 @@ def main(order: dict[str, Any]) -> dict[str, Any]:
         "device": device,
         "versions": {name: import_module("importlib.metadata").version(name) for name in ("pyiqa", "torch", "timm")},
     }
+
+
+def end_with(parent: int) -> None:
+    """End this process when the one that started it has ended, however that was."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def peak_memory_bytes() -> int:

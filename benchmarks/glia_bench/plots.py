@@ -129,7 +129,8 @@ def stages_plot(run: Run) -> str:
 def roofline_plot(run: Run) -> str:
     """Work a second over work a byte, both measured, below the machine's own two limits."""
     peaks = {item.metric: item.median for item in run.measurements if item.facts.get("ceiling")}
-    copy = peaks.pop("copy bandwidth")
+    if (copy := peaks.pop("copy bandwidth", None)) is None:  # interrupted before it was measured
+        return bars_plot(run)
     points = [item for item in run.measurements if "flops_a_byte" in item.facts]
     intensities = [item.facts["flops_a_byte"] for item in points] or [100.0]
     with _figure(7, 4) as (figure, sink):

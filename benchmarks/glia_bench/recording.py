@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import Any
 
@@ -11,6 +13,7 @@ import numpy as np
 from glia_bench.machine import this_machine
 from glia_bench.measure import Say, timed
 from glia_bench.results import NOISY, Measurement, Run
+from glia_runtime.errors import GliaError
 
 _FIXED_SIDE = 384  # a matrix product of 1 to 3 ms: long against the clock, short against what disturbs it
 _FIXED_REPEATS = 60
@@ -23,6 +26,9 @@ class Recorder:
         command: its name.
         settings: its options, and what else decides the figures; may grow.
         say: told what the user should know at once; all of it goes into the result as well.
+
+    Attributes:
+        has_failed: whether a `part` did.
     """
 
     def __init__(self, command: str, settings: dict[str, Any], say: Say) -> None:
@@ -31,6 +37,7 @@ class Recorder:
         self.machine = this_machine()
         self._measurements: list[Measurement] = []
         self._notes: list[str] = []
+        self.has_failed = False
         self._fixed = _fixed_work()
 
     def add(self, measurement: Measurement) -> Measurement:
@@ -42,6 +49,20 @@ class Recorder:
                 f"{measurement.variation:.0%} (coefficient of variation, quiet is under {NOISY:.0%})"
             )
         return measurement
+
+    @property
+    def count(self) -> int:
+        """Measurements so far."""
+        return len(self._measurements)
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """One of several models at work: its `GliaError` becomes a remark, so that the others are not lost to it."""
+        try:
+            yield
+        except GliaError as error:
+            self.has_failed = True
+            self.note(f"{name} failed: {error}")
 
     def note(self, line: str) -> None:
         """Keep a remark and show it."""

@@ -167,8 +167,13 @@ def measure_roofline(
     """Add every engine's rate beside its limit, the subjects in turn for each size of batch."""
     for batch in batches:
         step(f"batch {batch}")
-        inputs = {subject: subject.batch(paths, batch) for subject in subjects}
-        calls = {subject: partial(subject.run, batched) for subject, batched in inputs.items()}
+        inputs: dict[Subject, Inputs] = {}
+        for subject in subjects:
+            with recorder.part(subject.name):  # before the rounds, which one that fails would end for all
+                batched = subject.batch(paths, batch)
+                subject.run(batched)
+                inputs[subject] = batched
+        calls = {subject: partial(subject.run, ready) for subject, ready in inputs.items()}
         for subject, samples in timed_in_turn(calls, warm_up=2, repeats=5 if quick else 20).items():
             facts = {**subject.facts(), "batch": batch, **limit_facts(subject, inputs[subject], ceilings)}
             rates = tuple(batch / sample for sample in samples)

@@ -141,6 +141,20 @@ def test_a_score_that_is_not_finite_is_no_dot(checkpoint: Path, photographs: lis
     assert "<svg" in run_plot(run)
 
 
+def test_a_model_that_fails_has_not_passed_and_the_others_are_compared(
+    checkpoint: Path, photographs: list[Path]
+) -> None:
+    broken = Shifted(checkpoint, "cpu")
+    broken.shift = "not a number"  # type: ignore[assignment]
+    recording = recorder(command="parity")
+    bounds: dict[str, Any] = {"max_difference": None, "max_mean_difference": None, "min_srcc": None}
+    both = [Subject("broken", broken), Subject("whole", Shifted(checkpoint, "cpu"))]
+    missed = measure_parity(recording, checkpoint, both, photographs[0].parent, **bounds, step=lambda step: None)
+    run = recording.finish()
+    assert missed == ["broken: gives no scores to compare"] and run.subjects() == ["whole"]
+    assert any("broken failed" in note for note in run.notes)
+
+
 def test_the_worst_pictures_are_named_below_the_folder(
     checkpoint: Path, photographs: list[Path], tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 """GLIANet's rows without the peers; and the peers' process, as far as it goes without their library."""
 
+import os
 import subprocess
 import sys
 import time
@@ -148,6 +149,7 @@ def test_a_peers_pass_is_all_files_at_once(photographs: list[Path], monkeypatch:
     monkeypatch.setattr("importlib.metadata.version", lambda name: "1")
     paths = [str(path) for path in photographs]
     order = {"metric": "any", "paths": paths, "cores": 1, "repeats": 2, "warm_up": 1, "weights": "random"}
+    order["parent"] = os.getppid()
     found = peers_worker.main(order)
     assert found["pass_seconds"] >= 0.01 * len(photographs)  # of one file it is a fifth
     assert len(found["single"]) == 2 and found["parameters"] == 9
