@@ -140,6 +140,8 @@ def throughput(
 
         here = usable_cpus()
         batches = batch or ([1, 8] if quick else [1, 2, 4, 8, 16, 32])
+        if cores and max(cores) > here:
+            raise UsageError(f"--cores {max(cores)}: this process may use {here}; name no more than that")
         counts = sorted({min(here, count) for count in cores or ([here] if quick else [1, 2, 4, 8, 16, here])})
         session.recorder.settings.update(batches=batches, cores=counts)
         subjects = session.open(session.specs(model, backend, device))

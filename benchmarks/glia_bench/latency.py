@@ -81,6 +81,11 @@ def measure_latency(
         target_seconds: Server's bound on the 99th percentile; by default four times SingleStream's median.
         step: told what begins.
     """
+    if (most := subject.at_once(max_batch)) < max_batch:
+        recorder.note(
+            f"{subject.name}: takes {most} pictures at once, so that its Server and Offline batches end there"
+        )
+        max_batch = most
     works = _works(subject, paths)
     once = _warm(works["engine"], len(paths), effort.warm_up)
     rate = max_batch / _warm(lambda indices: works["engine"](indices * max_batch), 1, 1)

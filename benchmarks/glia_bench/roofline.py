@@ -175,9 +175,11 @@ def measure_roofline(
                 inputs[subject] = batched
         calls = {subject: partial(subject.run, ready) for subject, ready in inputs.items()}
         for subject, samples in timed_in_turn(calls, warm_up=2, repeats=5 if quick else 20).items():
-            facts = {**subject.facts(), "batch": batch, **limit_facts(subject, inputs[subject], ceilings)}
+            facts = {**subject.facts(), "batch": batch, "at_once": subject.at_once(batch)}
+            facts.update(limit_facts(subject, inputs[subject], ceilings))
             rates = tuple(batch / sample for sample in samples)
-            recorder.add(Measurement(subject.name, f"engine rate, batch {batch}", "images/s", "higher", rates, facts))
+            metric = f"engine rate, {subject.batch_title(batch)}"
+            recorder.add(Measurement(subject.name, metric, "images/s", "higher", rates, facts))
 
 
 def _products(device: str, side: int) -> Iterator[tuple[str, str, Call]]:
