@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from glia_bench.results import NOISY, Measurement, Run
+from glia_bench.results import NOISY, Measurement, Run, drift, unsteadiness
 from glia_runtime.errors import UsageError
 
 Verdict = Literal["better", "worse", "same", "undecided", "too few samples"]
@@ -105,16 +105,6 @@ def compare_runs(before: Run, after: Run, margin: float = MARGIN) -> Comparisons
         )
     objections += _different_targets(pairs, margin)
     return Comparisons([_compare(*pair, margin, machine) for pair in pairs], only_before, only_after, objections)
-
-
-def drift(*series: Sequence[float]) -> float:
-    """How far the medians of the halves of these series lie apart: largest over smallest, less 1.
-
-    Half by half, because a machine that changes while it is measured leaves samples that depend on one another, and
-    an interval that takes them for independent is too narrow.
-    """
-    medians = [float(np.median(half)) for samples in series for half in np.array_split(samples, 2) if len(half)]
-    return max(medians) / min(medians) - 1 if medians and min(medians) > 0 else 0.0
 
 
 def ratio_interval(
@@ -257,9 +247,10 @@ def _objections(before: Run, after: Run) -> list[str]:
     for label, run in (("A", before), ("B", after)):
         noisy = [item for item in run.measurements if item.is_noisy]
         if noisy:
-            worst = max(noisy, key=lambda item: item.variation or 0)
+            worst = max(noisy, key=lambda item: unsteadiness(item.samples) or 0.0)
             found.append(
                 f"{label} was not measured on a quiet machine: {len(noisy)} of {len(run.measurements)} measurements "
-                f"vary by more than {NOISY:.0%}, most {worst.subject}, {worst.metric}, by {worst.variation:.0%}"
+                f"vary by more than {NOISY:.0%}, most {worst.subject}, {worst.metric}, by "
+                f"{unsteadiness(worst.samples):.0%}"
             )
     return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -12,7 +11,7 @@ import numpy as np
 
 from glia_bench.machine import this_machine
 from glia_bench.measure import Say, timed
-from glia_bench.results import NOISY, Measurement, Run
+from glia_bench.results import NOISY, Measurement, Run, unsteadiness
 from glia_runtime.errors import GliaError
 
 _FIXED_SIDE = 384  # a matrix product of 1 to 3 ms: long against the clock, short against what disturbs it
@@ -46,7 +45,7 @@ class Recorder:
         if measurement.is_noisy:
             self.note(
                 f"the machine is not quiet: {measurement.subject}, {measurement.metric} varies by "
-                f"{measurement.variation:.0%} (coefficient of variation, quiet is under {NOISY:.0%})"
+                f"{unsteadiness(measurement.samples):.0%} (spread or drift, quiet is under {NOISY:.0%})"
             )
         return measurement
 
@@ -71,8 +70,8 @@ class Recorder:
 
     def finish(self) -> Run:
         """The result; also says when the same small piece of work did not always take the same time."""
-        fixed = (*self._fixed, *_fixed_work())
-        variation = statistics.stdev(fixed) / statistics.fmean(fixed)
+        afterwards = _fixed_work()
+        variation = unsteadiness(self._fixed, afterwards) or 0.0
         if variation > NOISY:
             self.note(
                 f"the machine is not quiet: a fixed matrix product, timed before and after, varies by {variation:.0%}; "
@@ -85,7 +84,7 @@ class Recorder:
             settings=self.settings,
             measurements=tuple(self._measurements),
             notes=tuple(self._notes),
-            fixed_work=fixed,
+            fixed_work=(*self._fixed, *afterwards),
         )
 
 

@@ -8,9 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from glia_bench.cli import app
-from glia_bench.compare import FEWEST, Comparison, compare_runs, drift, ratio_interval
+from glia_bench.compare import FEWEST, Comparison, compare_runs, ratio_interval
 from glia_bench.latency import QUICK, measure_latency
-from glia_bench.results import Measurement, Run, write_run
+from glia_bench.results import Measurement, Run, drift, write_run
 from glia_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from glia_runtime.errors import UsageError
 from tests.glia_bench.subjects import SLOWER, SlowBackend, recorder, run_of, subject
