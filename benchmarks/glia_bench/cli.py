@@ -28,7 +28,8 @@ app = typer.Typer(
     no_args_is_help=True,
     help="Measure artifacts, the operator and peers; keep every sample; compare runs. Results go to standard output "
     "as a table, with --output to a file that `compare` reads; what goes on and what is wrong goes to standard error. "
-    "Exit status: 0 measured, 1 a bound was missed (parity, compare --check), 2 nothing could start.",
+    "Exit status: 0 measured, 1 a bound was missed (parity, compare --check), 2 nothing could start, or a part failed; "
+    "what was measured until then, or until Ctrl-C (130), is printed and written.",
 )
 
 
@@ -91,16 +92,17 @@ def latency(
         paths = session.photographs(images)
         step = session.progress(len(subjects) * len(wanted))
         for subject in subjects.values():
-            measure_latency(
-                session.recorder,
-                subject,
-                paths,
-                wanted,
-                QUICK if quick else FULL,
-                max_batch=max_batch,
-                target_seconds=target_ms and target_ms / 1000,
-                step=step,
-            )
+            with session.recorder.part(subject.name):
+                measure_latency(
+                    session.recorder,
+                    subject,
+                    paths,
+                    wanted,
+                    QUICK if quick else FULL,
+                    max_batch=max_batch,
+                    target_seconds=target_ms and target_ms / 1000,
+                    step=step,
+                )
 
 
 @app.command(cls=Command)
@@ -138,6 +140,8 @@ def throughput(
 
         here = usable_cpus()
         batches = batch or ([1, 8] if quick else [1, 2, 4, 8, 16, 32])
+        if cores and max(cores) > here:
+            raise UsageError(f"--cores {max(cores)}: this process may use {here}; name no more than that")
         counts = sorted({min(here, count) for count in cores or ([here] if quick else [1, 2, 4, 8, 16, here])})
         session.recorder.settings.update(batches=batches, cores=counts)
         subjects = session.open(session.specs(model, backend, device))
@@ -189,7 +193,8 @@ def stream(
         for subject in subjects.values():
             step(subject.name)
             paths = list(islice(cycle(files), pictures))
-            measure_stream(session.recorder, subject, paths, repeats=3 if quick else 5)
+            with session.recorder.part(subject.name):
+                measure_stream(session.recorder, subject, paths, repeats=3 if quick else 5)
 
 
 @app.command(cls=Command)
@@ -285,7 +290,8 @@ def stages(
         paths = session.photographs(images, 8 if quick else MOST_PHOTOGRAPHS)
         step = session.progress()
         for subject in subjects.values():
-            measure_stages(session.recorder, subject, paths, batch_size=batch_size, step=step)
+            with session.recorder.part(subject.name):
+                measure_stages(session.recorder, subject, paths, batch_size=batch_size, step=step)
 
 
 @app.command(cls=Command)
@@ -314,7 +320,8 @@ def roofline(
     glia-bench roofline --device cuda --batch 1 --batch 64 --model model.pt --model model.ts --model model.pt2
     """  # noqa: D301 (click takes a real backspace for: do not rewrap)
     batches = batch or [1, 8]
-    with measuring("roofline", debug, (output, csv, html), ("torch", "torch"), batches=batches, quick=quick) as session:
+    packages = (("torch", "torch"), ("scipy", "scipy"))
+    with measuring("roofline", debug, (output, csv, html), *packages, batches=batches, quick=quick) as session:
         from glia_bench.roofline import measure_ceilings, measure_roofline
 
         subjects = session.open(session.specs(model, backend, device)).values()

@@ -7,6 +7,7 @@ import it and to create a session on the model, so the ratio of the two is what 
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,14 +15,16 @@ from pathlib import Path
 from glia_bench.measure import timed_in_turn
 from glia_bench.recording import Recorder
 from glia_bench.results import Measurement
-from glia_runtime.scorer import BUNDLED_MODEL
+from glia_runtime.scorer import BUNDLED_MODEL, MODEL_VARIABLE
 
 SESSION = "import onnxruntime, sys; onnxruntime.InferenceSession(sys.argv[1], providers=['CPUExecutionProvider'])"
 
 
 def run_process(command: list[str]) -> None:
     """Run one process to its end; its output is discarded, a failure raises CalledProcessError."""
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    # The session is created on the bundled model, and glia-infer would take the user's.
+    environment = {name: value for name, value in os.environ.items() if name != MODEL_VARIABLE}
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
 
 
 def measure_cold_start(recorder: Recorder, picture: Path, repeats: int) -> None:

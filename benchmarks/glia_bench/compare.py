@@ -9,10 +9,10 @@ from typing import Literal
 
 import numpy as np
 
-from glia_bench.results import NOISY, Measurement, Run
+from glia_bench.results import NOISY, Measurement, Run, drift, unsteadiness
 from glia_runtime.errors import UsageError
 
-Verdict = Literal["better", "worse", "same", "undecided"]
+Verdict = Literal["better", "worse", "same", "undecided", "too few samples"]
 
 CONFIDENCE = 0.95
 MARGIN = 0.02
@@ -23,6 +23,12 @@ samples themselves, show that it was not, a ratio within that drift has no verdi
 
 FEWEST = 5
 """Samples on either side without which there is no interval: resampling three times says little about anything."""
+
+MEMORY_MARGIN = 0.1
+"""Ratios of peak memory this far from 1 have a verdict from one sample on either side: no other process adds to what
+the kernel counts, so that there is no noise but the allocator's. The same models in two committed runs: 2071 and
+2089 MB, 1520 and 1520.
+"""
 
 _RESAMPLES = 5000
 _SEED = 0  # the interval of the same two files is the same every time
@@ -38,7 +44,7 @@ class Comparison:
         unit: of both medians.
         before: median in A.
         after: median in B.
-        ratio: after / before.
+        ratio: after / before; None where A's median is 0.
         low: lower end of the ratio's interval; None where there are too few samples.
         high: upper end.
         verdict: on B.
@@ -49,21 +55,42 @@ class Comparison:
     unit: str
     before: float
     after: float
-    ratio: float
+    ratio: float | None
     low: float | None
     high: float | None
     verdict: Verdict
 
 
-def compare_runs(before: Run, after: Run, margin: float = MARGIN) -> tuple[list[Comparison], list[str]]:
-    """Compare every quantity that both runs measured; also return what stands against comparing them.
+@dataclass(frozen=True)
+class Comparisons:
+    """Two runs side by side.
+
+    Attributes:
+        shared: the quantities of both.
+        only_before: what A alone measured, "subject, metric".
+        only_after: what B alone measured.
+        objections: what stands against comparing them.
+    """
+
+    shared: list[Comparison]
+    only_before: list[str]
+    only_after: list[str]
+    objections: list[str]
+
+    def of(self, *verdicts: Verdict) -> list[Comparison]:
+        """Those with one of these verdicts."""
+        return [item for item in self.shared if item.verdict in verdicts]
+
+
+def compare_runs(before: Run, after: Run, margin: float = MARGIN) -> Comparisons:
+    """Compare every quantity that both runs measured, and name those that only one did.
 
     Subjects are matched by name; where each run has only one, that one, so that two backends can be compared.
 
     Raises:
         UsageError: the runs share no quantity.
     """
-    pairs = _matched(before, after)
+    pairs, only_before, only_after = _matched(before, after)
     if not pairs:
         raise UsageError(
             "the two results share no measurement; compare two runs of the same command "
@@ -76,17 +103,8 @@ def compare_runs(before: Run, after: Run, margin: float = MARGIN) -> tuple[list[
             f"the machine changed: the same fixed work took up to {1 + machine:.2f} times as long; "
             f"no verdict on ratios between {1 / (1 + machine):.2f} and {1 + machine:.2f}"
         )
-    return [_compare(*pair, margin, machine) for pair in pairs], objections
-
-
-def drift(*series: Sequence[float]) -> float:
-    """How far the medians of the halves of these series lie apart: largest over smallest, less 1.
-
-    Half by half, because a machine that changes while it is measured leaves samples that depend on one another, and
-    an interval that takes them for independent is too narrow.
-    """
-    medians = [float(np.median(half)) for samples in series for half in np.array_split(samples, 2) if len(half)]
-    return max(medians) / min(medians) - 1 if medians and min(medians) > 0 else 0.0
+    objections += _different_targets(pairs, margin)
+    return Comparisons([_compare(*pair, margin, machine) for pair in pairs], only_before, only_after, objections)
 
 
 def ratio_interval(
@@ -120,36 +138,94 @@ def ratio_interval(
     return interval if np.isfinite(interval).all() else None
 
 
-def _matched(before: Run, after: Run) -> list[tuple[str, Measurement, Measurement]]:
+Pair = tuple[str, Measurement, Measurement]
+
+
+def _matched(before: Run, after: Run) -> tuple[list[Pair], list[str], list[str]]:
+    """What both runs measured, and the names of what A alone and of what B alone did."""
     one_each = len(before.subjects()) == len(after.subjects()) == 1
-    found = {(item.subject if not one_each else "", item.metric): item for item in after.measurements}
+
+    def key(item: Measurement) -> tuple[str, str, str]:
+        return ("" if one_each else item.subject, item.metric, item.unit)
+
+    # What is neither better nor worse cannot get lost either: Server's latency stands at another rate in every run.
+    first, second = (
+        {key(item): item for item in run.measurements if item.better != "neither"} for run in (before, after)
+    )
     pairs = []
-    for item in before.measurements:
-        other = found.get((item.subject if not one_each else "", item.metric))
-        if other is None or other.unit != item.unit or item.better == "neither" or item.median <= 0:
-            continue
-        name = item.subject if item.subject == other.subject else f"{item.subject} -> {other.subject}"
-        pairs.append((name, item, other))
-    return pairs
+    for name, item in first.items():
+        if (other := second.get(name)) is not None:
+            subject = item.subject if item.subject == other.subject else f"{item.subject} -> {other.subject}"
+            pairs.append((subject, item, other))
+    only_before, only_after = (
+        [f"{item.subject}, {item.metric}" for name, item in these.items() if name not in others]
+        for these, others in ((first, second), (second, first))
+    )
+    return pairs, only_before, only_after
 
 
 def _compare(subject: str, before: Measurement, after: Measurement, margin: float, machine_drift: float) -> Comparison:
+    if _is_count(before) or before.median <= 0:
+        ratio = after.median / before.median if before.median > 0 else None
+        verdict = _of_nothing(before, after)
+        return Comparison(subject, before.metric, before.unit, before.median, after.median, ratio, None, None, verdict)
+    ratio = after.median / before.median
     interval = ratio_interval(before.samples, after.samples)
     low, high = interval if interval is not None else (None, None)
     # Files of many sizes differ from half to half on the quietest machine.
     steady = [item.samples for item in (before, after) if not item.facts.get("mixed")]
     beyond = max(margin, machine_drift, *(drift(samples) for samples in steady))
-    verdict: Verdict = "undecided"
-    if low is not None and high is not None:
-        # Below 1 is better for a time, worse for a rate.
-        if high < 1 / (1 + beyond):
-            verdict = "better" if before.better == "lower" else "worse"
-        elif low > 1 + beyond:
-            verdict = "worse" if before.better == "lower" else "better"
-        elif beyond <= margin and low >= 1 / (1 + margin) and high <= 1 + margin:
-            verdict = "same"
-    ratio = after.median / before.median
+    if low is None or high is None:
+        few = min(len(before.samples), len(after.samples)) < FEWEST
+        low = high = None
+        verdict = "too few samples" if few else "undecided"
+        if before.unit == "bytes" and abs(ratio - 1) > max(margin, MEMORY_MARGIN):
+            verdict = _direction(before, ratio > 1)
+    # Below 1 is better for a time, worse for a rate.
+    elif high < 1 / (1 + beyond) or low > 1 + beyond:
+        verdict = _direction(before, low > 1)
+    elif beyond <= margin and low >= 1 / (1 + margin) and high <= 1 + margin:
+        verdict = "same"
+    else:
+        verdict = "undecided"
     return Comparison(subject, before.metric, before.unit, before.median, after.median, ratio, low, high, verdict)
+
+
+def _direction(item: Measurement, is_more: bool) -> Verdict:
+    return "worse" if is_more == (item.better == "lower") else "better"
+
+
+def _is_count(item: Measurement) -> bool:
+    """Whether it counts things (threads left), which is exact; older results do not say so."""
+    named = item.unit == "" and item.metric.split(",")[0].endswith(" left")
+    return bool(item.facts.get("count", named))
+
+
+def _of_nothing(before: Measurement, after: Measurement) -> Verdict:
+    """Of a count, or of what was 0 in A, where a ratio says nothing: whether all samples of B lie on one side of A's.
+
+    One sample of a count will do, since it has no noise.
+    """
+    if min(before.samples) == max(before.samples) == min(after.samples) == max(after.samples):
+        return "same"
+    if not _is_count(before) and min(len(before.samples), len(after.samples)) < FEWEST:
+        return "too few samples"
+    if min(after.samples) > max(before.samples) or max(after.samples) < min(before.samples):
+        return _direction(before, min(after.samples) > max(before.samples))
+    return "undecided"
+
+
+def _different_targets(pairs: Sequence[Pair], margin: float) -> list[str]:
+    """Server's rate under another bound is another quantity: the bound follows each backend's own speed by default."""
+    found = []
+    for subject, before, after in pairs:
+        first, second = (item.facts.get("target_p99_s") for item in (before, after))
+        if first and second and not 1 / (1 + margin) <= second / first <= 1 + margin:
+            found.append(
+                f"{subject}, {before.metric}: under different bounds, {first * 1e3:.1f} ms and {second * 1e3:.1f} ms; "
+                "measure both with the same --target-ms"
+            )
+    return found
 
 
 def _objections(before: Run, after: Run) -> list[str]:
@@ -171,9 +247,10 @@ def _objections(before: Run, after: Run) -> list[str]:
     for label, run in (("A", before), ("B", after)):
         noisy = [item for item in run.measurements if item.is_noisy]
         if noisy:
-            worst = max(noisy, key=lambda item: item.variation or 0)
+            worst = max(noisy, key=lambda item: unsteadiness(item.samples) or 0.0)
             found.append(
                 f"{label} was not measured on a quiet machine: {len(noisy)} of {len(run.measurements)} measurements "
-                f"vary by more than {NOISY:.0%}, most {worst.subject}, {worst.metric}, by {worst.variation:.0%}"
+                f"vary by more than {NOISY:.0%}, most {worst.subject}, {worst.metric}, by "
+                f"{unsteadiness(worst.samples):.0%}"
             )
     return found

@@ -1,11 +1,13 @@
 """The commands of glia-bench that set one thing against another: parity, compare, peers and training."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated
 
 import typer
 
 from glia_bench.options import (
+    ALL_BACKENDS,
     Backends,
     Csv,
     Device,
@@ -42,8 +44,19 @@ def parity(
             "1e-4 in fp32."
         ),
     ] = None,
+    max_mean_difference: Annotated[
+        float | None,
+        typer.Option(
+            help="Bound on the mean difference, as a part of the scale's range. Default: export's for the precision, "
+            "0.01 in bf16, none in others."
+        ),
+    ] = None,
     min_srcc: Annotated[
-        float | None, typer.Option(help="Bound on SRCC. Default: 0.999 where the scores spread enough to be ranked.")
+        float | None,
+        typer.Option(
+            help="Bound on SRCC. Default: export's for the precision where the scores spread enough to be ranked, "
+            "0.998 in bf16, 0.999 in others."
+        ),
     ] = None,
     backend: Backends = None,
     device: Device = "auto",
@@ -67,6 +80,7 @@ def parity(
         "reference": names,
         "images": images.name,
         "max_difference": max_difference,
+        "max_mean_difference": max_mean_difference,
         "min_srcc": min_srcc,
     }
     packages = (("torch", "torch"), ("scipy", "scipy"))
@@ -85,6 +99,7 @@ def parity(
                 compared,
                 images,
                 max_difference=max_difference,
+                max_mean_difference=max_mean_difference,
                 min_srcc=min_srcc,
                 step=step,
             )
@@ -101,14 +116,18 @@ def compare(
     margin: Annotated[
         float, typer.Option(min=0.0, help="Ratios this close to 1 are called the same; runs differ by as much.")
     ] = 0.02,
-    check: Annotated[bool, typer.Option("--check", help="Exit status 1 when B is worse anywhere.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Exit status 1 when B is worse anywhere or lacks what A has.")
+    ] = False,
     debug: Debug = False,
 ) -> None:
     """Ratios of two results, with 95 % bootstrap intervals of the medians' ratio.
 
     B is called better or worse only where the whole interval lies beyond the margin and beyond what the machine itself
     changed by, the same only where it lies within the margin on a machine that changed by no more, and undecided
-    otherwise. Machines, settings and noise that speak against comparing are named first.
+    otherwise. Machines, settings and noise that speak against comparing are named first. With fewer than five samples
+    there is no interval and no verdict, but for counts, which are exact, and for peak memory that differs by more than
+    10 %.
 
     \b
     glia-bench compare before.json after.json
@@ -119,14 +138,23 @@ def compare(
         from glia_bench.results import read_run
         from glia_bench.tables import comparison_table, plain
 
-        comparisons, objections = compare_runs(read_run(before), read_run(after), margin)
-        for objection in objections:
+        found = compare_runs(read_run(before), read_run(after), margin)
+        for objection in found.objections:
             say(f"careful: {objection}")
-        typer.echo(plain(comparison_table(comparisons)))
-        worse = [item for item in comparisons if item.verdict == "worse"]
-        if check and worse:
-            say(f"B is worse in {len(worse)} of {len(comparisons)} quantities")
-            raise typer.Exit(1)
+        typer.echo(plain(comparison_table(found.shared)))
+        for name, alone in (("A", found.only_before), ("B", found.only_after)):
+            for quantity in alone:
+                say(f"only in {name}: {quantity}")
+        worse = found.of("worse")
+        if check:
+            if open_ := found.of("too few samples", "undecided"):
+                say(f"no verdict on {len(open_)} of {len(found.shared)} quantities, see the table")
+            if worse:
+                say(f"B is worse in {len(worse)} of {len(found.shared)} quantities")
+            if found.only_before:
+                say(f"B lacks {len(found.only_before)} quantities of A")
+            if worse or found.only_before:
+                raise typer.Exit(1)
 
 
 def peers(
@@ -152,15 +180,19 @@ def peers(
 
     TOPIQ-NR, MUSIQ, HyperIQA, LIQE, CLIP-IQA+ and MANIQA from IQA-PyTorch, which is installed into an environment of
     its own in the cache directory (said before it starts). Weights that cannot be had are random: the table says so,
-    and such a row is about speed only. --quick always takes random weights, and leaves out what takes longest. Give a
-    checkpoint as --model for GLIANet in eager PyTorch.
+    and such a row is about speed only. --quick always takes random weights, and leaves out what takes longest.
+
+    Without --backend an artifact runs in every backend that can run it here, and its architecture in eager PyTorch:
+    its checkpoint where that is a --model as well, else with random weights. All run in rounds, in turn.
 
     \b
     glia-bench peers --images images --quick
     glia-bench peers --model model.onnx --model model.pt --images photos -o peers.json
     """  # noqa: D301 (click takes a real backspace for: do not rewrap)
-    with measuring("peers", debug, (output, csv, html), ("torch", "torch"), quick=quick) as session:
+    packages = (("torch", "torch"), ("timm", "timm"), ("scipy", "scipy"))
+    with measuring("peers", debug, (output, csv, html), *packages, quick=quick) as session:
         from glia_bench.peers import FULL, PEERS, QUICK, measure_peers
+        from glia_bench.stand_ins import stand_ins
 
         if unknown := sorted(set(peer or ()) - {known.metric for known in PEERS}):
             raise UsageError(f"no peer is called {unknown[0]!r}; known: {', '.join(known.metric for known in PEERS)}")
@@ -169,10 +201,21 @@ def peers(
         if left_out := [known.name for known in PEERS if with_peers and known not in chosen]:
             session.recorder.note(f"left out: {', '.join(left_out)}")
         effort = QUICK if quick else FULL
-        specs = session.specs(model, backend, device)
+        specs = session.specs(model, backend or [ALL_BACKENDS], device)
         paths = session.photographs(images, effort.files)
-        step = session.progress(len(specs) + 1 + len(chosen))
-        measure_peers(session.recorder, specs, chosen, paths, effort, pretrained=not quick, step=step)
+        folder = Path(session.stack.enter_context(TemporaryDirectory(prefix="glia-bench-")))
+        eager = {} if backend else stand_ins(specs, folder, session.recorder.note)
+        step = session.progress(effort.rounds * (len(specs) + len(eager) + len(chosen)) + 1)
+        measure_peers(
+            session.recorder,
+            specs,
+            chosen,
+            paths,
+            effort,
+            pretrained=not quick,
+            step=step,
+            standing_for=eager,
+        )
 
 
 def training(

@@ -81,6 +81,11 @@ def measure_latency(
         target_seconds: Server's bound on the 99th percentile; by default four times SingleStream's median.
         step: told what begins.
     """
+    if (most := subject.at_once(max_batch)) < max_batch:
+        recorder.note(
+            f"{subject.name}: takes {most} pictures at once, so that its Server and Offline batches end there"
+        )
+        max_batch = most
     works = _works(subject, paths)
     once = _warm(works["engine"], len(paths), effort.warm_up)
     rate = max_batch / _warm(lambda indices: works["engine"](indices * max_batch), 1, 1)
@@ -180,20 +185,29 @@ def _server(
             low, best = rate, outcome
         else:
             high = rate
-    if best is not None and effort.strict:
+    met = best is not None
+    if met and effort.strict:
         low, best = _confirmed(tried, low)
     facts = {**subject.facts(), "target_p99_s": target, "max_batch": max_batch, "trials": trials}
     facts["judged_by"] = "LoadGen's VALID" if effort.strict else "the bound alone, on too few queries to be VALID"
     if best is None:
-        recorder.note(f"{subject.name}: Server met {target * 1000:.1f} ms at none of the rates tried; allow more")
+        # No row: a rate of 0 was not measured either.
+        bound, rates = f"{target * 1000:.1f} ms", ", ".join(f"{trial['rate']:.3g}" for trial in trials)
+        recorder.note(
+            f"{subject.name}: Server has no confirmed rate: {bound} was met on few queries, and LoadGen called none of "
+            f"the longer runs VALID (tried: {rates} images/s); try a quieter machine, or allow more by --target-ms"
+            if met
+            else f"{subject.name}: Server met {bound} at none of the rates tried ({rates} images/s); allow more by "
+            "--target-ms"
+        )
+        return
     recorder.add(Measurement(subject.name, "Server engine rate", "images/s", "higher", (low,), facts))
-    if best is not None:
-        # Of another rate in every run, so that there is nothing to compare.
-        recorder.add(_latencies(subject, "Server engine latency", best, better="neither"))
+    # Of another rate in every run, so that there is nothing to compare.
+    recorder.add(_latencies(subject, "Server engine latency", best, better="neither"))
 
 
 def _confirmed(tried: Callable[[float, int], Outcome], rate: float) -> tuple[float, Outcome | None]:
-    """The first of `rate` and somewhat lower ones that LoadGen calls VALID; 0 where none is."""
+    """The first of `rate` and somewhat lower ones that LoadGen calls VALID; None where none is."""
     for _ in range(_CONFIRMATIONS):
         outcome = tried(rate, _VALID_QUERIES)
         if outcome.valid:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import json
 import queue
+import signal
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -85,7 +87,7 @@ def run_scenario(work: Work, pictures: int, load: Load) -> Outcome:
         handle = lg.ConstructSUT(sut.issue, sut.flush)
         library = lg.ConstructQSL(pictures, pictures, lambda indices: None, lambda indices: None)
         try:
-            with sut, quiet_stdout():
+            with sut, _interrupt_kept_by(sut), quiet_stdout():
                 lg.StartTestWithLogSettings(handle, library, _settings(lg, load), _logs(lg, folder))
         finally:
             lg.DestroyQSL(library)
@@ -151,6 +153,23 @@ class _SystemUnderTest:
             except BaseException as error:
                 self.failure = error
         self._lg.QuerySamplesComplete([self._lg.QuerySampleResponse(sample.id, 0, 0) for sample in batch])
+
+
+@contextmanager
+def _interrupt_kept_by(sut: _SystemUnderTest) -> Iterator[None]:
+    """Let Ctrl-C be a failure of the work: as an exception in one of LoadGen's callbacks it would abort the process."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def keep(*_: object) -> None:
+        sut.failure = sut.failure or KeyboardInterrupt()
+
+    before = signal.signal(signal.SIGINT, keep)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _settings(lg: Any, load: Load) -> Any:

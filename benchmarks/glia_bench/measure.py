@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import signal
 import sys
 import tempfile
+import threading
 import time
+import traceback
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -88,33 +90,59 @@ def peak_memory_bytes() -> int:
 def in_fresh_process(function: Callable[..., T], *arguments: object, cores: int | None = None) -> T:
     """Call a module's function in an interpreter of its own, on the first `cores` that this process may use.
 
-    So that peak memory is that of one setting, and every library counts the cores it may use when it is loaded.
+    So that peak memory is that of one setting, and every library counts the cores it may use when it is loaded. It ends
+    with the call, whether that returns, is interrupted, or this process is killed.
 
     Raises:
         GliaError: as the function raised it.
         BackendError: the process died, for want of memory most likely.
     """
-    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_limit_cores, initargs=(cores,))
-    with pool:
-        try:
-            return pool.submit(_caught, function, *arguments).result()
-        except BrokenProcessPool as error:
-            raise BackendError(
-                "the measuring process died, probably for want of memory; try a smaller batch or picture"
-            ) from error
-        except _RefusalError as refused:
-            raise GliaError(str(refused)) from refused
-
-
-class _RefusalError(Exception):
-    """A `GliaError` on its way between processes: some of the family do not unpickle."""
-
-
-def _caught(function: Callable[..., T], *arguments: object) -> T:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_answer, args=(theirs, cores, function, arguments))
+    process.start()
+    theirs.close()  # so that the end of the process is the end of the pipe
     try:
-        return function(*arguments)
+        kind, answer = ours.recv()
+    except EOFError as error:
+        raise BackendError(
+            "the measuring process died, probably for want of memory; try a smaller batch or picture"
+        ) from error
+    else:
+        process.join()
+    finally:
+        process.kill()
+        process.join()
+        ours.close()
+    if kind == "refused":
+        raise GliaError(answer)
+    if kind == "failed":
+        raise RuntimeError(f"in the measuring process:\n{answer}")
+    value: T = answer
+    return value
+
+
+def _answer(
+    pipe: Connection, cores: int | None, function: Callable[..., object], arguments: tuple[object, ...]
+) -> None:
+    """What the process does. Errors go back as text: some do not unpickle."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches both; who waits for this process ends it
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _limit_cores(cores)
+    try:
+        answer = "value", function(*arguments)
     except GliaError as error:
-        raise _RefusalError(str(error)) from None
+        answer = "refused", str(error)
+    except Exception:
+        answer = "failed", traceback.format_exc()
+    pipe.send(answer)
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)  # killed, or it would have ended this process itself
 
 
 def _limit_cores(cores: int | None) -> None:

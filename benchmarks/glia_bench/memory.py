@@ -42,23 +42,29 @@ def measure_memory(
     with tempfile.TemporaryDirectory(prefix="glia-bench-") as folder:
         paths = make_pictures(Path(folder))
         for spec, subject in subjects.items():
-            peaks = []
-            for count in (few, many):
-                step(f"{subject.name}: {count} pictures")
-                found = in_fresh_process(stream, spec, paths, count)
-                facts = {**subject.facts(), "pictures": count, "failed": found.failed}
-                for metric, unit, value in (
-                    ("peak memory", "bytes", found.memory_bytes),
-                    ("threads left", "", found.threads),
-                    ("handles left", "", found.handles),
-                ):
-                    sample = (float(value),)
-                    recorder.add(Measurement(subject.name, f"{metric}, {count} pictures", unit, "lower", sample, facts))
-                peaks.append(found.memory_bytes)
-            ratio = peaks[1] / peaks[0]
-            metric = f"peak memory, {many} pictures / {few}"
-            recorder.add(Measurement(subject.name, metric, "", "lower", (ratio,), subject.facts()))
-            recorder.note(f"{subject.name}: {many} pictures take {ratio:.3f} times the memory of {few}")
+            with recorder.part(subject.name):
+                first, second = (_add(recorder, spec, subject, paths, count, step) for count in (few, many))
+                ratio = second / first
+                metric = f"peak memory, {many} pictures / {few}"
+                recorder.add(Measurement(subject.name, metric, "", "lower", (ratio,), subject.facts()))
+                recorder.note(f"{subject.name}: {many} pictures take {ratio:.3f} times the memory of {few}")
+
+
+def _add(
+    recorder: Recorder, spec: Spec, subject: Subject, paths: list[Path], count: int, step: Callable[[str], None]
+) -> int:
+    """Measure a stream of `count` pictures, add what it took and left, and return its peak."""
+    step(f"{subject.name}: {count} pictures")
+    found = in_fresh_process(stream, spec, paths, count)
+    facts = {**subject.facts(), "pictures": count, "failed": found.failed}
+    for metric, unit, value in (
+        ("peak memory", "bytes", found.memory_bytes),
+        ("threads left", "", found.threads),
+        ("handles left", "", found.handles),
+    ):
+        sample, exact = (float(value),), {**facts, "count": unit == ""}
+        recorder.add(Measurement(subject.name, f"{metric}, {count} pictures", unit, "lower", sample, exact))
+    return found.memory_bytes
 
 
 def make_pictures(folder: Path) -> list[Path]:

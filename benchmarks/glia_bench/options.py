@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from glia_runtime.atomic import atomic_write
-from glia_runtime.command import errors_on_one_line
+from glia_runtime.backends.base import first_line
+from glia_runtime.command import FAILED, errors_on_one_line
 from glia_runtime.command import say as say_as
 from glia_runtime.errors import MissingExtraError
 
@@ -75,6 +76,9 @@ def measuring(
 ) -> Iterator["Session"]:
     """A session for the block; what it has recorded at the end is printed, and written where asked for.
 
+    So is what it had recorded when it was interrupted or failed, with a remark that says so, before the error goes on
+    to the exit status; where one of several models failed (`Recorder.part`), that is an error's as well.
+
     Args:
         command: its name.
         debug: as in `needing`.
@@ -91,10 +95,24 @@ def measuring(
         with ExitStack() as written:
             # Whether they can be written is found out now: what took minutes to measure must not be lost to that.
             output, csv, html = (path and written.enter_context(atomic_write(path)) for path in files)
-            with ExitStack() as stack:
-                session = Session(Recorder(command, settings, say), stack)
-                yield session
-            deliver(session.recorder.finish(), output, csv, html)
+            recorder, stopped = Recorder(command, settings, say), None
+            try:
+                with ExitStack() as stack:
+                    yield Session(recorder, stack)
+            except (Exception, KeyboardInterrupt) as error:
+                if not recorder.count:
+                    raise
+                stopped = error
+                reason = "interrupted" if isinstance(error, KeyboardInterrupt) else f"stopped ({first_line(error)})"
+                recorder.note(f"{reason} after {recorder.count} measurements; the others are missing")
+            if recorder.count or not recorder.has_failed:
+                deliver(recorder.finish(), output, csv, html)
+            else:
+                raise typer.Exit(FAILED)
+        if stopped is not None:
+            raise stopped
+        if recorder.has_failed:
+            raise typer.Exit(FAILED)
 
 
 def say(line: str) -> None:

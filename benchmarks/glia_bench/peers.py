@@ -2,6 +2,9 @@
 
 The others are IQA-PyTorch's (https://github.com/chaofengc/IQA-PyTorch), each in a process of its own, in an environment
 of their own that is prepared once in the user's cache directory.
+
+All run in rounds, one after the other, so that a change of the machine's mood meets each of them: a round of a model
+is a process of its own that loads it, times one picture in memory a few times, and all files once.
 """
 
 from __future__ import annotations
@@ -11,8 +14,9 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +25,12 @@ from glia_bench.measure import Say, in_fresh_process, peak_memory_bytes, seconds
 from glia_bench.recording import Recorder
 from glia_bench.results import Measurement
 from glia_bench.roofline import model_cost
+from glia_bench.stand_ins import WEIGHTS
 from glia_bench.subjects import Spec, open_subject
 from glia_runtime.backends.base import first_line, usable_cpus
 from glia_runtime.decode import decode
 from glia_runtime.errors import BackendError, GliaError
+from glia_runtime.manifest import Manifest
 
 REQUIREMENTS = ("pyiqa>=0.1.15", "setuptools<81")
 """LIQE and CLIP-IQA+ import pkg_resources, which setuptools 81 took out."""
@@ -59,25 +65,52 @@ _HOURS = 4 * 3600
 
 @dataclass(frozen=True)
 class Effort:
-    """How often the single picture is timed, how many files each takes, and how long a peer may take."""
+    """How long to measure.
 
+    Attributes:
+        rounds: of all models and peers; each gives one rate of files to scores.
+        repeats: of the single picture, in each round.
+        files: in a pass.
+        seconds: that a peer may take for a round.
+    """
+
+    rounds: int
     repeats: int
     files: int
     seconds: float
 
 
-FULL, QUICK = Effort(10, 24, _HOURS), Effort(3, 3, 120)
+FULL, QUICK = Effort(5, 3, 16, _HOURS), Effort(1, 3, 3, 120)
+"""Five rounds are as many as an interval needs (`glia_bench.compare.FEWEST`)."""
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What a process measured: seconds of one picture in memory, seconds of each file, and the rest."""
+    """What a process measured in its round.
+
+    Attributes:
+        single: seconds of one picture in memory, again and again.
+        rate: pictures a second of one pass over all files.
+        memory_bytes: most that it held.
+        parameters: of the model; None where they cannot be counted.
+        facts: what else is known.
+    """
 
     single: tuple[float, ...]
-    rates: tuple[float, ...]
+    rate: float
     memory_bytes: int
     parameters: int | None
     facts: dict[str, Any]
+
+
+@dataclass
+class Entrant:
+    """A model or a peer: what a round of it gives, its name with it, and the rounds that it has done."""
+
+    title: str
+    measure: Callable[[], tuple[str, Figures]]
+    name: str = ""
+    rounds: list[Figures] = field(default_factory=list)
 
 
 def measure_peers(
@@ -89,53 +122,85 @@ def measure_peers(
     *,
     pretrained: bool,
     step: Callable[[str], None],
+    standing_for: Mapping[Spec, str] | None = None,
 ) -> None:
     """Add a row for each model and each peer; one that cannot run is a remark.
+
+    Args:
+        recorder: takes the measurements.
+        specs: the models.
+        peers: of IQA-PyTorch.
+        paths: pictures that can be read.
+        effort: how long.
+        pretrained: whether to ask for the peers' own weights.
+        step: told what begins.
+        standing_for: see `stand_ins`; by the digest of the checkpoint they count as that one in eager PyTorch.
 
     Raises:
         BackendError: the peers' environment cannot be prepared.
     """
     files = list(paths[: effort.files])
-    for spec in specs:
-        step(spec.model)
-        try:
-            name, figures = in_fresh_process(measure_model, spec, files, effort)
-        except GliaError as error:
-            recorder.note(f"left out: {error}")
-            continue
-        _add(recorder, name, figures)
-    if not peers:
-        return
-    step("preparing IQA-PyTorch")
-    python = prepare_environment(recorder.note)
-    for peer in peers:
-        step(peer.name)
-        try:
-            figures = measure_peer(python, peer, files, effort, pretrained=pretrained)
-        except BackendError as error:
-            recorder.note(f"{peer.name} left out: {error}")
-            continue
-        _add(recorder, f"{peer.name} (IQA-PyTorch)", figures)
+    standing_for = standing_for or {}
+    entrants = [
+        Entrant(str(spec), partial(_round_of_model, spec, files, effort, standing_for.get(spec)))
+        for spec in (*specs, *standing_for)
+    ]
+    if peers:
+        step("preparing IQA-PyTorch")
+        python = prepare_environment(recorder.note)
+        entrants += [
+            Entrant(peer.name, partial(_round_of_peer, python, peer, files, effort, pretrained)) for peer in peers
+        ]
+    running = list(entrants)
+    try:
+        for number in range(effort.rounds):
+            for entrant in list(running):
+                step(f"{entrant.title}, round {number + 1} of {effort.rounds}")
+                try:
+                    entrant.name, figures = entrant.measure()
+                except GliaError as error:
+                    running.remove(entrant)
+                    after = f" after {number} rounds" if number else ""
+                    recorder.note(f"{entrant.title} left out{after}: {error}")
+                else:
+                    entrant.rounds.append(figures)
+    finally:  # of a run that is interrupted, the rounds that there are
+        for entrant in entrants:
+            if entrant.rounds:
+                _add(recorder, entrant.name, entrant.rounds)
 
 
-def measure_model(spec: Spec, paths: list[Path], effort: Effort) -> tuple[str, Figures]:
-    """Runs in a process of its own: the name, and what was measured."""
+def _round_of_model(spec: Spec, paths: list[Path], effort: Effort, stands_for: str | None) -> tuple[str, Figures]:
+    name, manifest, figures = in_fresh_process(measure_model, spec, paths, effort)
+    # Counted here: it takes PyTorch, which must not be in the memory of a process that can do without.
+    cost = model_cost(manifest)
+    facts = dict(figures.facts)
+    if stands_for is not None:
+        facts.update(checkpoint=stands_for, weights=WEIGHTS)
+    return name, replace(figures, parameters=cost.parameters if cost else None, facts=facts)
+
+
+def _round_of_peer(
+    python: Path, peer: Peer, paths: list[Path], effort: Effort, pretrained: bool
+) -> tuple[str, Figures]:
+    return f"{peer.name} (IQA-PyTorch)", measure_peer(python, peer, paths, effort, pretrained=pretrained)
+
+
+def measure_model(spec: Spec, paths: list[Path], effort: Effort) -> tuple[str, Manifest, Figures]:
+    """Runs in a process of its own: the name, whose it is, and what a round measured, parameters left out."""
     subject = open_subject(spec)
     inputs = subject.collate([subject.prepare(decode(paths[0]))])
     single = timed(lambda: subject.run(inputs), warm_up=1, repeats=effort.repeats)
     scorer = subject.scorer()
-    list(scorer.stream(paths[:1], batch_size=PIPELINE_BATCH))
-    whole = [
-        seconds(lambda: list(scorer.stream(paths, batch_size=PIPELINE_BATCH))) for _ in range(min(3, effort.repeats))
-    ]
-    cost = model_cost(subject.manifest)
+    # A full batch has to be warm as well, and so have the peers' shapes: as many files do not count for them.
+    list(scorer.stream(paths[:PIPELINE_BATCH], batch_size=PIPELINE_BATCH))
+    taken = seconds(lambda: list(scorer.stream(paths, batch_size=PIPELINE_BATCH)))
     facts = {**subject.facts(), "weights": "its own", "files": f"the runtime's pipeline, batch {PIPELINE_BATCH}"}
-    rates = tuple(len(paths) / taken for taken in whole)
-    return subject.name, Figures(single, rates, peak_memory_bytes(), cost.parameters if cost else None, facts)
+    return subject.name, subject.manifest, Figures(single, len(paths) / taken, peak_memory_bytes(), None, facts)
 
 
 def measure_peer(python: Path, peer: Peer, paths: list[Path], effort: Effort, *, pretrained: bool) -> Figures:
-    """Time one metric of IQA-PyTorch by `peers_worker` in its environment.
+    """A round of one metric of IQA-PyTorch, by `peers_worker` in its environment.
 
     Raises:
         BackendError: it cannot be loaded, failed, or took longer than `effort` allows.
@@ -145,7 +210,9 @@ def measure_peer(python: Path, peer: Peer, paths: list[Path], effort: Effort, *,
         "paths": [str(path.resolve()) for path in paths],
         "cores": usable_cpus(),
         "repeats": effort.repeats,
+        "warm_up": PIPELINE_BATCH,
         "weights": "pretrained" if pretrained else "random",
+        "parent": os.getpid(),
     }
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
     command = [str(python), "-W", "ignore", str(Path(peers_worker.__file__)), json.dumps(order)]
@@ -162,8 +229,8 @@ def measure_peer(python: Path, peer: Peer, paths: list[Path], effort: Effort, *,
     found = json.loads(answers[-1].removeprefix(peers_worker.MARK))
     facts = {name: found[name] for name in ("weights", "device", "versions", "gpu_memory_bytes")}
     facts["files"] = "one after the other, as the library takes them"
-    rates = tuple(1 / taken for taken in found["files"])
-    return Figures(tuple(found["single"]), rates, found["memory_bytes"], found["parameters"], facts)
+    rate = len(paths) / found["pass_seconds"]
+    return Figures(tuple(found["single"]), rate, found["memory_bytes"], found["parameters"], facts)
 
 
 def environment_folder() -> Path:
@@ -204,12 +271,14 @@ def prepare_environment(say: Say) -> Path:
     return python
 
 
-def _add(recorder: Recorder, name: str, figures: Figures) -> None:
-    facts = figures.facts
-    recorder.add(Measurement(name, "batch 1, in memory", "s", "lower", figures.single, facts))
-    mixed = {**facts, "mixed": True}  # files of many sizes
-    recorder.add(Measurement(name, "from files", "images/s", "higher", figures.rates, mixed))
-    recorder.add(Measurement(name, "peak memory", "bytes", "lower", (float(figures.memory_bytes),), facts))
-    if figures.parameters is not None:
-        millions = (figures.parameters / 1e6,)
-        recorder.add(Measurement(name, "parameters", "M", "neither", millions, facts))
+def _add(recorder: Recorder, name: str, rounds: Sequence[Figures]) -> None:
+    facts, parameters = rounds[0].facts, rounds[0].parameters
+    single = tuple(sample for figures in rounds for sample in figures.single)
+    recorder.add(Measurement(name, "batch 1, in memory", "s", "lower", single, facts))
+    # Whole passes over the same files: of all the same statistic, and no reason to differ from round to round.
+    rates = tuple(figures.rate for figures in rounds)
+    recorder.add(Measurement(name, "from files", "images/s", "higher", rates, facts))
+    memory = tuple(float(figures.memory_bytes) for figures in rounds)
+    recorder.add(Measurement(name, "peak memory", "bytes", "lower", memory, facts))
+    if parameters is not None:
+        recorder.add(Measurement(name, "parameters", "M", "neither", (parameters / 1e6,), facts))

@@ -92,7 +92,8 @@ def parity_plot(run: Run) -> str:
     with _figure(7, 5) as (figure, sink):
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
         for item in run.measurements:
-            reference, scores = np.array(item.facts["reference_scores"]), np.array(item.facts["scores"])
+            # A score that is not finite is None in the file, NaN here, and no dot.
+            reference, scores = (np.array(item.facts[name], dtype=float) for name in ("reference_scores", "scores"))
             upper.scatter(reference, scores, s=8, label=item.subject, alpha=0.7)
             lower.scatter(reference, scores - reference, s=8, alpha=0.7)
         ends = [min(upper.get_xlim()[0], upper.get_ylim()[0]), max(upper.get_xlim()[1], upper.get_ylim()[1])]
@@ -128,7 +129,8 @@ def stages_plot(run: Run) -> str:
 def roofline_plot(run: Run) -> str:
     """Work a second over work a byte, both measured, below the machine's own two limits."""
     peaks = {item.metric: item.median for item in run.measurements if item.facts.get("ceiling")}
-    copy = peaks.pop("copy bandwidth")
+    if (copy := peaks.pop("copy bandwidth", None)) is None:  # interrupted before it was measured
+        return bars_plot(run)
     points = [item for item in run.measurements if "flops_a_byte" in item.facts]
     intensities = [item.facts["flops_a_byte"] for item in points] or [100.0]
     with _figure(7, 4) as (figure, sink):
@@ -146,6 +148,10 @@ def roofline_plot(run: Run) -> str:
 
 def bars_plot(run: Run) -> str:
     """Every figure in the first one's unit as a bar, where no other picture says more."""
+    if not run.measurements:  # all that was asked for is a remark
+        with _figure(7, 1) as (_, empty):
+            pass
+        return _svg(empty)
     scale, unit = scaled(run.measurements[0].unit)
     items = [item for item in run.measurements if item.unit == run.measurements[0].unit]
     figures = [item.median * scale for item in items]

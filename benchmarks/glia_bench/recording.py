@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import Any
 
@@ -10,7 +11,8 @@ import numpy as np
 
 from glia_bench.machine import this_machine
 from glia_bench.measure import Say, timed
-from glia_bench.results import NOISY, Measurement, Run
+from glia_bench.results import NOISY, Measurement, Run, unsteadiness
+from glia_runtime.errors import GliaError
 
 _FIXED_SIDE = 384  # a matrix product of 1 to 3 ms: long against the clock, short against what disturbs it
 _FIXED_REPEATS = 60
@@ -23,6 +25,9 @@ class Recorder:
         command: its name.
         settings: its options, and what else decides the figures; may grow.
         say: told what the user should know at once; all of it goes into the result as well.
+
+    Attributes:
+        has_failed: whether a `part` did.
     """
 
     def __init__(self, command: str, settings: dict[str, Any], say: Say) -> None:
@@ -31,6 +36,7 @@ class Recorder:
         self.machine = this_machine()
         self._measurements: list[Measurement] = []
         self._notes: list[str] = []
+        self.has_failed = False
         self._fixed = _fixed_work()
 
     def add(self, measurement: Measurement) -> Measurement:
@@ -39,9 +45,23 @@ class Recorder:
         if measurement.is_noisy:
             self.note(
                 f"the machine is not quiet: {measurement.subject}, {measurement.metric} varies by "
-                f"{measurement.variation:.0%} (coefficient of variation, quiet is under {NOISY:.0%})"
+                f"{unsteadiness(measurement.samples):.0%} (spread or drift, quiet is under {NOISY:.0%})"
             )
         return measurement
+
+    @property
+    def count(self) -> int:
+        """Measurements so far."""
+        return len(self._measurements)
+
+    @contextmanager
+    def part(self, name: str) -> Iterator[None]:
+        """One of several models at work: its `GliaError` becomes a remark, so that the others are not lost to it."""
+        try:
+            yield
+        except GliaError as error:
+            self.has_failed = True
+            self.note(f"{name} failed: {error}")
 
     def note(self, line: str) -> None:
         """Keep a remark and show it."""
@@ -50,8 +70,8 @@ class Recorder:
 
     def finish(self) -> Run:
         """The result; also says when the same small piece of work did not always take the same time."""
-        fixed = (*self._fixed, *_fixed_work())
-        variation = statistics.stdev(fixed) / statistics.fmean(fixed)
+        afterwards = _fixed_work()
+        variation = unsteadiness(self._fixed, afterwards) or 0.0
         if variation > NOISY:
             self.note(
                 f"the machine is not quiet: a fixed matrix product, timed before and after, varies by {variation:.0%}; "
@@ -64,7 +84,7 @@ class Recorder:
             settings=self.settings,
             measurements=tuple(self._measurements),
             notes=tuple(self._notes),
-            fixed_work=fixed,
+            fixed_work=(*self._fixed, *afterwards),
         )
 
 

@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -23,9 +24,39 @@ SCHEMA = "glia-bench/1"
 Better = Literal["lower", "higher", "neither"]
 
 NOISY = 0.05
-"""Coefficient of variation above which a machine is not called quiet. trtexec warns at 0.025 of GPU time; on an idle
-CPU we saw 0.01 to 0.03.
+"""Unsteadiness above which a machine is not called quiet, see `unsteadiness`. trtexec warns at a coefficient of
+variation of 0.025 of GPU time; on an idle CPU we saw 0.01 to 0.03.
 """
+
+
+def drift(*series: Sequence[float]) -> float:
+    """How far the medians of the halves of these series lie apart: largest over smallest, less 1.
+
+    Half by half, because a machine that changes while it is measured leaves samples that depend on one another, and
+    an interval that takes them for independent is too narrow.
+    """
+    halves = [
+        half for samples in series for half in (samples[: (len(samples) + 1) // 2], samples[(len(samples) + 1) // 2 :])
+    ]
+    medians = [statistics.median(half) for half in halves if half]
+    return max(medians) / min(medians) - 1 if medians and min(medians) > 0 else 0.0
+
+
+def unsteadiness(*series: Sequence[float]) -> float | None:
+    """The larger of the drift of these series and of their spread; None for under three samples or a median of 0.
+
+    The spread is 1.4826 times the median distance from the median, over the median: of normal samples the coefficient
+    of variation. Not the standard deviation, which a few outliers decide: in a committed run 13 of 120 products of a
+    millisecond took two to seven times as long, a deviation of 81 %, where spread and drift were 5 %. Such
+    interruptions move no median. What does is another load, and that shows in the bulk of the samples, or between
+    their halves.
+    """
+    samples = [sample for each in series for sample in each]
+    middle = statistics.median(samples) if samples else 0.0
+    if len(samples) < 3 or not middle:
+        return None
+    spread = 1.4826 * statistics.median(abs(sample - middle) for sample in samples) / abs(middle)
+    return max(spread, drift(*series))
 
 
 @dataclass(frozen=True)
@@ -65,7 +96,7 @@ class Measurement:
 
         Times of files differ because files do: such a measurement says so by the fact ``mixed``.
         """
-        return not self.facts.get("mixed") and (self.variation or 0.0) > NOISY
+        return not self.facts.get("mixed") and (unsteadiness(self.samples) or 0.0) > NOISY
 
 
 @dataclass(frozen=True)

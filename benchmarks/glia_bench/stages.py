@@ -48,6 +48,9 @@ def measure_stages(
         batch_size: of the stream, and of the inference that is timed alone.
         step: told what begins.
     """
+    if (most := subject.at_once(batch_size)) < batch_size:
+        recorder.note(f"{subject.name}: takes {most} pictures at once, so that its batches end there")
+        batch_size = most
     step(f"{subject.name}: stages")
     host = {stage: [] for stage in ("read", "decode", "orient", "views")}  # type: dict[str, list[float]]
     prepared = []

@@ -106,6 +106,15 @@ class Subject:
         prepared = [self.prepare(decode(path)) for path in paths[:size]]
         return self.collate(list(islice(cycle(prepared), size)))
 
+    def at_once(self, batch: int) -> int:
+        """Pictures of a batch of this size that the graph takes at once: the artifact may have a limit."""
+        return min(batch, self.manifest.limits.max_batch or batch)
+
+    def batch_title(self, batch: int) -> str:
+        """For a row: "batch 64", or "batch 64 in parts of 16" where the artifact takes no more."""
+        most = self.at_once(batch)
+        return f"batch {batch}" if most == batch else f"batch {batch} in parts of {most}"
+
     def run(self, inputs: Inputs) -> npt.NDArray[np.float32]:
         """The graph alone: float32 [B]."""
         return self.backend.run(inputs)

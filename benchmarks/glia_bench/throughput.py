@@ -93,7 +93,8 @@ def measure_setting(setting: Setting, paths: Sequence[Path], effort: Effort) -> 
 
 def _add(recorder: Recorder, subject: Subject, setting: Setting, point: Point, limit: dict[str, object]) -> None:
     facts = {**subject.facts(), "batch": setting.batch, "cores": setting.cores}
-    where = f"batch {setting.batch}, {setting.cores} cores"
+    facts["at_once"] = subject.at_once(setting.batch)
+    where = f"{subject.batch_title(setting.batch)}, {setting.cores} cores"
     rates = tuple(setting.batch / sample for sample in point.seconds)
     recorder.add(Measurement(subject.name, f"rate, {where}", "images/s", "higher", rates, {**facts, **limit}))
     # Of the whole process, interpreter and libraries included; the fresh process has held nothing else.

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from glia_bench.cli import app
@@ -20,6 +21,11 @@ def test_measures_and_records(tmp_path: Path) -> None:
     # A process that imports ONNX Runtime and then does more cannot take half the time of one that only imports it.
     assert whole.median > 0.5 * alone.median
     assert len(whole.samples) == len(alone.samples) == 3
+
+
+def test_the_users_model_is_not_the_one_that_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLIA_MODEL", "mine.onnx")
+    run_process([sys.executable, "-c", "import os; assert 'GLIA_MODEL' not in os.environ"])
 
 
 def test_sees_a_slow_process() -> None:

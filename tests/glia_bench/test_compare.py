@@ -8,9 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from glia_bench.cli import app
-from glia_bench.compare import FEWEST, compare_runs, drift, ratio_interval
+from glia_bench.compare import FEWEST, Comparison, compare_runs, ratio_interval
 from glia_bench.latency import QUICK, measure_latency
-from glia_bench.results import Run, write_run
+from glia_bench.results import Measurement, Run, drift, write_run
 from glia_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from glia_runtime.errors import UsageError
 from tests.glia_bench.subjects import SLOWER, SlowBackend, recorder, run_of, subject
@@ -18,6 +18,15 @@ from tests.glia_bench.subjects import SLOWER, SlowBackend, recorder, run_of, sub
 
 def noisy(centre: float, count: int = 60, spread: float = 0.01, seed: int = 0) -> tuple[float, ...]:
     return tuple(centre * (1 + spread * np.random.default_rng(seed).standard_normal(count)))
+
+
+def shared(before: Run, after: Run) -> list[Comparison]:
+    return compare_runs(before, after).shared
+
+
+def measured(*samples: float, metric: str = "threads left, 100 pictures", unit: str = "", **facts: object) -> Run:
+    items = (Measurement("one", metric, unit, "lower", samples, facts),)
+    return replace(run_of(1.0), measurements=items)
 
 
 @pytest.mark.parametrize(
@@ -32,18 +41,19 @@ def noisy(centre: float, count: int = 60, spread: float = 0.01, seed: int = 0) -
 )
 def test_the_verdict(after: float, better: str, verdict: str) -> None:
     before = run_of(*noisy(1.0), better=better)  # type: ignore[arg-type]
-    (item,), _ = compare_runs(before, run_of(*noisy(after, seed=1), better=better))  # type: ignore[arg-type]
+    (item,) = shared(before, run_of(*noisy(after, seed=1), better=better))  # type: ignore[arg-type]
     assert item.verdict == verdict
-    assert item.low is not None and item.high is not None and item.low <= item.ratio <= item.high
+    assert item.low is not None and item.high is not None and item.ratio is not None
+    assert item.low <= item.ratio <= item.high
 
 
 def test_no_verdict_without_enough_samples() -> None:
-    (item,), _ = compare_runs(run_of(*[1.0] * (FEWEST - 1)), run_of(*[9.0] * 50))
-    assert (item.verdict, item.low) == ("undecided", None)
+    (item,) = shared(run_of(*[1.0] * (FEWEST - 1)), run_of(*[9.0] * 50))
+    assert (item.verdict, item.low) == ("too few samples", None)
 
 
 def test_no_verdict_where_the_interval_straddles_the_margin() -> None:
-    (item,), _ = compare_runs(run_of(*noisy(1.0, 12, 0.3)), run_of(*noisy(1.05, 12, 0.3, seed=1)))
+    (item,) = shared(run_of(*noisy(1.0, 12, 0.3)), run_of(*noisy(1.05, 12, 0.3, seed=1)))
     assert item.verdict == "undecided"
 
 
@@ -64,7 +74,8 @@ def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
 def test_what_a_changed_machine_can_explain_has_no_verdict(ratio: float, verdict: str) -> None:
     before, after = run_of(*noisy(1.0)), run_of(*noisy(ratio, seed=1), fixed_work=(1.0,) * 5 + (1.5,) * 5)
     assert drift(before.fixed_work, after.fixed_work) == pytest.approx(0.5)
-    (item,), objections = compare_runs(before, after)
+    found = compare_runs(before, after)
+    (item,), objections = found.shared, found.objections
     assert item.verdict == verdict  # not "same" either: 1.3 may be the machine's, and 1.0 its undoing
     assert any("1.50 times" in line and "no verdict on ratios between 0.67 and 1.50" in line for line in objections)
 
@@ -76,19 +87,69 @@ def test_what_changed_while_it_was_measured_has_no_verdict(mixed: bool) -> None:
     if mixed:  # of files that differ the halves differ, too
         (slower,) = drifting.measurements
         drifting = replace(drifting, measurements=(replace(slower, facts={"mixed": True}),))
-    (item,), objections = compare_runs(before, drifting)
+    found = compare_runs(before, drifting)
+    (item,), objections = found.shared, found.objections
     assert item.verdict == ("worse" if mixed else "undecided")
     assert item.low is not None and item.low > 1.02
     assert mixed or any("B was not measured on a quiet machine" in line for line in objections)
 
 
 def test_no_interval_where_the_median_may_be_nothing() -> None:
-    (item,), _ = compare_runs(run_of(0.0, 0.0, 1.0, 1.0, 1.0), run_of(*noisy(1.0)))
+    (item,) = shared(run_of(0.0, 0.0, 1.0, 1.0, 1.0), run_of(*noisy(1.0)))
     assert (item.verdict, item.low, item.high) == ("undecided", None, None)
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "verdict"),
+    [(0.0, 3.0, "worse"), (0.0, 0.0, "same"), (3.0, 0.0, "better"), (3.0, 3.0, "same"), (1.0, 2.0, "worse")],
+)
+def test_a_count_is_exact(before: float, after: float, verdict: str) -> None:
+    (item,) = shared(measured(before, metric="things", count=True), measured(after, metric="things", count=True))
+    assert (item.verdict, item.low) == (verdict, None)
+    (item,) = shared(measured(before), measured(after))  # the metric alone says it in older results
+    assert (item.verdict, item.low) == (verdict, None)
+
+
+def test_what_was_nothing_in_every_sample_and_is_something_in_every_one_is_worse() -> None:
+    before = measured(*[0.0] * 8, metric="|difference|", unit="score")
+    (item,) = shared(before, measured(*noisy(3.0, 8), metric="|difference|", unit="score"))
+    assert (item.verdict, item.ratio) == ("worse", None)
+    (item,) = shared(before, measured(0.0, *noisy(3.0, 8), metric="|difference|", unit="score"))
+    assert item.verdict == "undecided"
+
+
+@pytest.mark.parametrize(("after", "verdict"), [(1.3e9, "worse"), (1.05e9, "too few samples"), (0.7e9, "better")])
+def test_peak_memory_is_judged_by_one_sample_beyond_its_margin(after: float, verdict: str) -> None:
+    before = measured(1e9, metric="peak memory", unit="bytes")
+    (item,) = shared(before, measured(after, metric="peak memory", unit="bytes"))
+    assert item.verdict == verdict
+    (item,) = shared(measured(1.0, metric="cold start", unit="s"), measured(9.0, metric="cold start", unit="s"))
+    assert item.verdict == "too few samples"  # of a time one sample says nothing
+
+
+def test_what_only_one_run_has_is_named_and_what_is_gone_fails_the_check(tmp_path: Path) -> None:
+    whole = run_of(*noisy(1.0))
+    extra = Measurement("one", "rate", "images/s", "higher", (1.0,))
+    more = replace(whole, measurements=(*whole.measurements, extra))
+    write_run(more, tmp_path / "more.json")
+    write_run(whole, tmp_path / "less.json")
+    files = [str(tmp_path / name) for name in ("more.json", "less.json")]
+    gone = CliRunner().invoke(app, ["compare", *files, "--check"])
+    assert gone.exit_code == 1 and "only in A: one, rate" in gone.stderr and "lacks 1 quantities" in gone.stderr
+    assert CliRunner().invoke(app, ["compare", *files]).exit_code == 0
+    new = CliRunner().invoke(app, ["compare", *reversed(files), "--check"])
+    assert new.exit_code == 0 and "only in B: one, rate" in new.stderr
+
+
+def test_rates_under_different_bounds_are_objected_to() -> None:
+    first, second = (measured(5.0, metric="Server engine rate", unit="images/s", target_p99_s=t) for t in (0.04, 0.08))
+    (objection,) = compare_runs(first, second).objections
+    assert "40.0 ms and 80.0 ms" in objection and "--target-ms" in objection
+    assert not compare_runs(first, first).objections
+
+
 def test_two_backends_are_matched_where_each_run_has_one() -> None:
-    (item,), _ = compare_runs(run_of(*noisy(1.0), subject="a"), run_of(*noisy(1.0), subject="b"))
+    (item,) = shared(run_of(*noisy(1.0), subject="a"), run_of(*noisy(1.0), subject="b"))
     assert item.subject == "a -> b"
 
 

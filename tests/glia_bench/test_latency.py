@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from glia_bench.cli import app
-from glia_bench.latency import QUICK, SCENARIOS, measure_latency, percentiles
-from glia_bench.loadgen import MULTI_STREAM_SAMPLES, Load, run_scenario
+from glia_bench.latency import PERCENTILES, QUICK, SCENARIOS, measure_latency, percentiles
+from glia_bench.loadgen import MULTI_STREAM_SAMPLES, Load, Outcome, run_scenario
 from glia_bench.results import Measurement, read_run
 from glia_runtime.errors import ImageError
 from tests.glia_bench.subjects import recorder, subject
@@ -117,9 +117,28 @@ def test_the_search_ends_where_no_rate_meets_the_bound(views_artifact: Path, pho
     options: dict[str, Any] = {"max_batch": 4, "target_seconds": 1e-9, "step": lambda step: None}
     measure_latency(recording, subject(views_artifact), photographs, ["Server"], effort, **options)
     run = recording.finish()
-    assert [item.median for item in run.measurements] == [0.0]
-    assert len(run.measurements[0].facts["trials"]) == 4  # 0.6, 0.3, 0.15 and 0.075 of what the engine can do
-    assert any("at none of the rates tried" in note for note in run.notes)
+    assert not run.measurements
+    (note,) = (note for note in run.notes if "at none of the rates tried" in note)
+    rates = note.split("tried (")[1].split(" images/s")[0].split(", ")
+    assert len(rates) == 4  # 0.6, 0.3, 0.15 and 0.075 of what the engine can do
+
+
+def test_a_rate_that_loadgen_calls_invalid_is_not_confirmed_and_no_row(
+    views_artifact: Path, photographs: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def scenario(work: object, pictures: int, load: Load) -> Outcome:
+        report = {"result_validity": "INVALID", "result_perf_constraints_met": True}
+        return Outcome((0.1,), {**report, **{f"result_{p:.2f}_percentile_latency_ns": 1e8 for p in PERCENTILES}})
+
+    monkeypatch.setattr("glia_bench.latency.run_scenario", scenario)
+    recording = recorder()
+    options: dict[str, Any] = {"max_batch": 4, "target_seconds": 1.0, "step": lambda step: None}
+    effort = replace(QUICK, strict=True)
+    measure_latency(recording, subject(views_artifact), photographs, ["Server"], effort, **options)
+    run = recording.finish()
+    assert not run.measurements
+    (note,) = (note for note in run.notes if "Server" in note)
+    assert "has no confirmed rate: 1000.0 ms was met on few queries" in note and "none of the rates" not in note
 
 
 def test_the_command(views_artifact: Path, photographs: list[Path], tmp_path: Path) -> None:

@@ -39,6 +39,14 @@ def test_the_picture_is_well_formed_and_the_same_every_time() -> None:
     assert run_plot(run) == first
 
 
+def test_a_result_without_a_measurement_has_a_picture_and_a_table(tmp_path: Path) -> None:
+    for command in ("peers", "latency", "memory"):
+        empty = replace(run_of(1.0), command=command, measurements=(), notes=("left out: all",))
+        write_results([empty], tmp_path / "page.html")
+        assert "left out: all" in (tmp_path / "page.html").read_text(encoding="utf-8")
+        assert plain(run_table(empty)).strip()
+
+
 def test_every_figure_in_the_first_unit_is_a_bar() -> None:
     figures = (("fast", "images/s", 9.0), ("slow", "images/s", 1.0), ("slow / fast", "", 0.1))
     items = tuple(Measurement("one", metric, unit, "higher", (value,)) for metric, unit, value in figures)

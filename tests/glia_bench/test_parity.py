@@ -1,19 +1,28 @@
 """A right export passes and a wrong engine is caught, by the command."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import pytest
 import torch
 from onnx import numpy_helper
 from typer.testing import CliRunner, Result
 
+from glia.evaluation.scoring import EagerBackend
 from glia.models import create_model, save_checkpoint
 from glia_bench.cli import app
-from glia_bench.results import read_run
+from glia_bench.parity import measure_parity
+from glia_bench.plots import run_plot
+from glia_bench.results import Run, read_run, write_run
+from glia_bench.subjects import Subject
+from glia_bench.tables import run_table
 from glia_export import export_checkpoint
+from glia_runtime.inputs import Inputs
 from glia_runtime.manifest import read_manifest, sha256_file
+from tests.glia_bench.subjects import recorder
 from tests.glia_export.conftest import spread_model
 from tests.glia_runtime.artifacts import rewrite
 
@@ -79,9 +88,81 @@ def test_a_wrong_engine_is_caught(
 
 def test_the_bounds_are_options(checkpoint: Path, artifact: Path, photographs: list[Path], tmp_path: Path) -> None:
     wrong = str(wrong_engine(artifact, tmp_path))
-    assert invoke(checkpoint, photographs, wrong, "--max-difference", "1e3", "--min-srcc", "-1").exit_code == 0
-    assert invoke(checkpoint, photographs, wrong, "--max-difference", "1e3", "--min-srcc", "1.1").exit_code == 1
+    wide = (wrong, "--max-difference", "1e3", "--max-mean-difference", "1e3")
+    assert invoke(checkpoint, photographs, *wide, "--min-srcc", "-1").exit_code == 0
+    assert invoke(checkpoint, photographs, *wide, "--min-srcc", "1.1").exit_code == 1
     assert invoke(checkpoint, photographs, str(artifact), "--max-difference", "0").exit_code == 1
+    missed = invoke(checkpoint, photographs, str(artifact), "--max-mean-difference", "0")
+    assert missed.exit_code == 1 and "misses its bound of the mean difference" in missed.stderr
+
+
+class Shifted(EagerBackend):
+    """The checkpoint as an engine in bf16 that is off by `shift`."""
+
+    shift = 0.0
+
+    def _load(self) -> None:
+        super()._load()
+        self.precision = "bf16"
+
+    def _run(self, inputs: Inputs) -> npt.NDArray[Any]:
+        return super()._run(inputs) + np.float32(self.shift)
+
+
+def compared(shift: float, checkpoint: Path, folder: Path) -> tuple[Run, list[str]]:
+    backend = Shifted(checkpoint, "cpu")
+    backend.shift = shift
+    recording = recorder(command="parity")
+    bounds: dict[str, Any] = {"max_difference": None, "max_mean_difference": None, "min_srcc": None}
+    missed = measure_parity(
+        recording, checkpoint, [Subject("shifted", backend)], folder, **bounds, step=lambda step: None
+    )
+    return recording.finish(), missed
+
+
+def test_every_score_off_by_little_misses_the_bound_of_the_mean(checkpoint: Path, photographs: list[Path]) -> None:
+    # Of a scale of 100: bf16 may be off by 4 once, and by 1 in the mean.
+    run, missed = compared(1.6, checkpoint, photographs[0].parent)
+    (item,) = run.measurements
+    assert item.facts["largest"] == pytest.approx(1.6, abs=1e-3) and item.facts["bound"] == pytest.approx(4.0)
+    assert item.facts["bound_mean"] == pytest.approx(1.0) and item.facts["missed"] == ["mean difference"]
+    assert "misses its bound of the mean difference" in missed[0]
+    header, row = run_table(run)
+    assert "MISSED" in row and row[header.index("mean") : header.index("mean") + 2] == ["1.6", "1"]
+    assert compared(0.6, checkpoint, photographs[0].parent)[1] == []
+
+
+def test_a_score_that_is_not_finite_is_no_dot(checkpoint: Path, photographs: list[Path], tmp_path: Path) -> None:
+    run, missed = compared(float("nan"), checkpoint, photographs[0].parent)
+    assert missed and any("5 of 5 scores are not finite" in note for note in run.notes)
+    write_run(run, tmp_path / "run.json")
+    (item,) = read_run(tmp_path / "run.json").measurements
+    assert item.facts["scores"] == [None] * 5
+    assert "<svg" in run_plot(run)
+
+
+def test_a_model_that_fails_has_not_passed_and_the_others_are_compared(
+    checkpoint: Path, photographs: list[Path]
+) -> None:
+    broken = Shifted(checkpoint, "cpu")
+    broken.shift = "not a number"  # type: ignore[assignment]
+    recording = recorder(command="parity")
+    bounds: dict[str, Any] = {"max_difference": None, "max_mean_difference": None, "min_srcc": None}
+    both = [Subject("broken", broken), Subject("whole", Shifted(checkpoint, "cpu"))]
+    missed = measure_parity(recording, checkpoint, both, photographs[0].parent, **bounds, step=lambda step: None)
+    run = recording.finish()
+    assert missed == ["broken: gives no scores to compare"] and run.subjects() == ["whole"]
+    assert any("broken failed" in note for note in run.notes)
+
+
+def test_the_worst_pictures_are_named_below_the_folder(
+    checkpoint: Path, photographs: list[Path], tmp_path: Path
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.jpg").write_bytes(photographs[ord(name) - ord("a")].read_bytes())
+    run, _ = compared(0.0, checkpoint, tmp_path)
+    assert {row["picture"] for row in run.measurements[0].facts["worst"]} == {"a/1.jpg", "b/1.jpg"}
 
 
 def test_two_architectures_in_one_table(checkpoint: Path, photographs: list[Path], tmp_path: Path) -> None:

@@ -1,28 +1,53 @@
 """GLIANet's rows without the peers; and the peers' process, as far as it goes without their library."""
 
+import os
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import timm
+import torch
 from typer.testing import CliRunner
 
 from glia.models import save_checkpoint
 from glia_bench import peers_worker
 from glia_bench.cli import app
-from glia_bench.peers import PEERS, QUICK, environment_folder, measure_peer, prepare_environment
+from glia_bench.measure import in_fresh_process
+from glia_bench.options import BUNDLED
+from glia_bench.peers import (
+    FULL,
+    PEERS,
+    QUICK,
+    Figures,
+    Peer,
+    environment_folder,
+    measure_model,
+    measure_peer,
+    measure_peers,
+    prepare_environment,
+)
 from glia_bench.results import read_run
+from glia_bench.subjects import Spec
+from glia_bench.tables import times_eager
+from glia_runtime.backends import choices
 from glia_runtime.decode import decode
 from glia_runtime.errors import BackendError
+from glia_runtime.manifest import Manifest, read_manifest
+from glia_runtime.scorer import BUNDLED_MODEL
+from tests.glia_bench.subjects import recorder
 from tests.glia_export.conftest import spread_model
 
 
 def test_glianet_alone(views_artifact: Path, photographs: list[Path], tmp_path: Path) -> None:
     checkpoint, output = tmp_path / "model.pt", tmp_path / "peers.json"
     save_checkpoint(spread_model(), checkpoint)
-    options = ["--images", str(photographs[0].parent), "--quick", "--no-peers", "-o", str(output)]
+    options = ["--images", str(photographs[0].parent), "--backend", "onnxruntime", "--quick", "--no-peers"]
+    options += ["-o", str(output)]
     done = CliRunner().invoke(app, ["peers", "--model", str(views_artifact), "--model", str(checkpoint), *options])
     assert done.exit_code == 0, done.output
     run = read_run(output)
@@ -32,6 +57,102 @@ def test_glianet_alone(views_artifact: Path, photographs: list[Path], tmp_path: 
     expected = sum(parameter.numel() for parameter in spread_model().parameters())
     assert eager["parameters"].median == pytest.approx(expected / 1e6)
     assert "from files" in done.stdout.splitlines()[1]
+
+
+def test_by_default_every_backend_and_eager_pytorch(photographs: list[Path], tmp_path: Path) -> None:
+    output = tmp_path / "peers.json"
+    options = ["--images", str(photographs[0].parent), "--quick", "--no-peers", "-o", str(output)]
+    done = CliRunner().invoke(app, ["peers", *options])
+    assert done.exit_code == 0, done.output
+    run = read_run(output)
+    bundled = choices(BUNDLED_MODEL, read_manifest(BUNDLED_MODEL))
+    here = [choice.info.title for choice in bundled if choice.obstacle(BUNDLED_MODEL) is None]
+    assert run.subjects() == [f"glianet-vit-tiny.onnx ({title})" for title in here] + ["glianet-vit-tiny.pt (pytorch)"]
+    eager = {item.metric: item for item in run.measurements if item.subject == run.subjects()[-1]}
+    assert eager["from files"].facts["weights"].startswith("random")
+    # It counts as the checkpoint that the artifact was exported from.
+    assert {subject for subject, metric in times_eager(run) if metric == "from files"} == set(run.subjects()[:-1])
+    assert len({item.median for item in run.measurements if item.metric == "parameters"}) == 1
+
+
+def _measured_bundled(paths: list[Path]) -> tuple[Figures, bool]:
+    _, _, figures = measure_model(Spec(BUNDLED, backend="onnxruntime"), paths, QUICK)
+    return figures, "torch" in sys.modules
+
+
+def test_the_memory_of_a_model_without_torch_holds_no_torch(photographs: list[Path]) -> None:
+    figures, has_torch = in_fresh_process(_measured_bundled, photographs[:2])
+    assert not has_torch
+    assert figures.memory_bytes > 50 << 20
+
+
+def _figures(rate: float, **facts: object) -> Figures:
+    return Figures((1 / rate, 1 / rate), rate, 1 << 20, None, dict(facts))
+
+
+def test_models_and_peers_run_in_rounds_and_give_as_many_passes(
+    photographs: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    manifest = read_manifest(BUNDLED_MODEL)
+
+    def model(function: object, spec: Spec, *_: object) -> tuple[str, Manifest, Figures]:
+        order.append(spec.model)
+        if spec.model == "broken":
+            raise BackendError("broken.onnx: cannot run")
+        return spec.model, manifest, _figures(10.0)
+
+    def peer(python: Path, peer: Peer, *_: object, **__: object) -> Figures:
+        order.append(peer.name)
+        return _figures(2.0)
+
+    monkeypatch.setattr("glia_bench.peers.in_fresh_process", model)
+    monkeypatch.setattr("glia_bench.peers.measure_peer", peer)
+    monkeypatch.setattr("glia_bench.peers.prepare_environment", lambda say: Path("python"))
+    recording = recorder()
+    effort = replace(FULL, rounds=3)
+    specs = [Spec("one"), Spec("broken"), Spec("two")]
+    options: dict[str, Any] = {"pretrained": False, "step": lambda step: None}
+    measure_peers(recording, specs, PEERS[:1], photographs, effort, **options)
+    assert order == ["one", "broken", "two", "TOPIQ-NR"] + 2 * ["one", "two", "TOPIQ-NR"]
+    run = recording.finish()
+    assert any("broken in auto left out: broken.onnx: cannot run" in note for note in run.notes)
+    rates = {item.subject: item for item in run.measurements if item.metric == "from files"}
+    assert {len(item.samples) for item in rates.values()} == {3} and len(rates) == 3
+
+
+def test_the_rounds_of_an_interrupted_run_are_kept(photographs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    manifest, calls = read_manifest(BUNDLED_MODEL), iter([10.0, 20.0])
+
+    def model(function: object, spec: Spec, *_: object) -> tuple[str, Manifest, Figures]:
+        if (rate := next(calls, None)) is None:
+            raise KeyboardInterrupt
+        return spec.model, manifest, _figures(rate)
+
+    monkeypatch.setattr("glia_bench.peers.in_fresh_process", model)
+    recording = recorder()
+    options: dict[str, Any] = {"pretrained": False, "step": lambda step: None}
+    with pytest.raises(KeyboardInterrupt):
+        measure_peers(recording, [Spec("one")], (), photographs, FULL, **options)
+    assert [item.samples for item in recording.finish().measurements if item.unit == "images/s"] == [(10.0, 20.0)]
+
+
+def test_a_peers_pass_is_all_files_at_once(photographs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    class Metric:
+        net = torch.nn.Linear(2, 3)
+
+        def __call__(self, picture: torch.Tensor) -> torch.Tensor:
+            time.sleep(0.01)
+            return picture.mean()
+
+    monkeypatch.setattr(peers_worker, "load", lambda *_: (Metric(), "random"))
+    monkeypatch.setattr("importlib.metadata.version", lambda name: "1")
+    paths = [str(path) for path in photographs]
+    order = {"metric": "any", "paths": paths, "cores": 1, "repeats": 2, "warm_up": 1, "weights": "random"}
+    order["parent"] = os.getppid()
+    found = peers_worker.main(order)
+    assert found["pass_seconds"] >= 0.01 * len(photographs)  # of one file it is a fifth
+    assert len(found["single"]) == 2 and found["parameters"] == 9
 
 
 def test_an_unknown_peer_is_refused_before_anything_is_installed(tmp_path: Path) -> None:
@@ -88,6 +209,6 @@ def test_the_worker_imports_nothing_of_glia() -> None:
 @pytest.mark.skipif(not (environment_folder() / "complete").exists(), reason="run glia-bench peers once")
 def test_a_peer_is_measured(photographs: list[Path]) -> None:
     figures = measure_peer(prepare_environment(print), PEERS[0], photographs, QUICK, pretrained=False)
-    assert len(figures.single) == QUICK.repeats and len(figures.rates) == len(photographs)
+    assert len(figures.single) == QUICK.repeats and figures.rate > 0
     assert figures.parameters is not None and figures.parameters > 1e6
     assert figures.facts["weights"].startswith("random")

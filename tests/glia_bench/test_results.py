@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from glia_bench.machine import this_machine
-from glia_bench.results import SCHEMA, Measurement, Run, read_run, write_csv, write_run
+from glia_bench.results import SCHEMA, Measurement, Run, read_run, unsteadiness, write_csv, write_run
 from glia_runtime.errors import UsageError
 from tests.glia_bench.subjects import recorder, run_of
 
@@ -69,6 +69,19 @@ def test_the_machine_is_recorded() -> None:
     assert machine.versions["numpy"]
     assert "core" in machine.about()
     assert json.loads(run_of(1.0).to_json())["schema"] == SCHEMA
+
+
+def test_a_few_outliers_make_no_restless_machine_and_a_drift_does() -> None:
+    quiet = tuple(1 + 0.01 * (index % 5) for index in range(60))
+    interrupted = (*quiet[:10], 9.0, *quiet[10:40], 12.0, *quiet[40:])
+    assert not Measurement("a", "m", "s", "lower", interrupted).is_noisy
+    slower = (*quiet[:30], *(1.1 * sample for sample in quiet[30:]))
+    assert Measurement("a", "m", "s", "lower", slower).is_noisy
+    spread = tuple(1 + 0.1 * (index % 5) for index in range(60))
+    assert Measurement("a", "m", "s", "lower", spread).is_noisy
+    assert unsteadiness(quiet, interrupted) == pytest.approx(unsteadiness(quiet) or 0.0, abs=0.01)
+    assert (unsteadiness(quiet, [1.2 * sample for sample in quiet]) or 0.0) > 0.15  # before and after
+    assert unsteadiness((1.0, 2.0)) is None and unsteadiness((0.0,) * 9) is None
 
 
 def test_a_restless_machine_is_called_one() -> None:

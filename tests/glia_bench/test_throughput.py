@@ -2,18 +2,24 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from glia_bench.cli import app
+from glia_bench.latency import QUICK as LATENCY
+from glia_bench.latency import measure_latency
 from glia_bench.measure import in_fresh_process, peak_memory_bytes
 from glia_bench.results import read_run
+from glia_bench.roofline import measure_roofline
 from glia_bench.subjects import Spec
 from glia_bench.throughput import QUICK, Setting, measure_setting
 from glia_runtime.backends.base import usable_cpus
 from glia_runtime.errors import BackendError, GliaError, UsageError
-from tests.glia_bench.subjects import subject
+from glia_runtime.manifest import Limits, read_manifest
+from tests.glia_bench.subjects import recorder, subject
+from tests.glia_runtime.artifacts import rewrite
 
 
 def hold(megabytes: int) -> int:
@@ -57,6 +63,31 @@ def test_a_batch_takes_the_files_over_and_over(
     assert {len(array) for array in inputs.values()} == {7}
     point = measure_setting(Setting(Spec(str(artifact), "cpu"), 7, 1), photographs, QUICK)
     assert len(point.seconds) >= QUICK.repeats and point.memory_bytes > 1 << 20
+
+
+def test_more_cores_than_there_are_are_refused(views_artifact: Path) -> None:
+    wanted = str(usable_cpus() + 14)
+    done = CliRunner().invoke(app, ["throughput", "--model", str(views_artifact), "--quick", "--cores", wanted])
+    assert done.exit_code == 2 and f"--cores {wanted}: this process may use {usable_cpus()}" in done.output
+
+
+def test_a_batch_over_the_artifacts_limit_says_so(
+    views_artifact: Path, photographs: list[Path], tmp_path: Path
+) -> None:
+    small = tmp_path / "small.onnx"
+    small.write_bytes(views_artifact.read_bytes())
+    rewrite(small, read_manifest(views_artifact), limits=Limits(max_batch=2))
+    measured, recording = subject(small), recorder()
+    assert (measured.at_once(1), measured.at_once(8)) == (1, 2)
+    options: dict[str, Any] = {"quick": True, "step": lambda step: None}
+    measure_roofline(recording, [measured], photographs, [1, 4], None, **options)
+    run = recording.finish()
+    assert [item.metric for item in run.measurements] == ["engine rate, batch 1", "engine rate, batch 4 in parts of 2"]
+    measure_latency(
+        recording, measured, photographs, ["Offline"], LATENCY, max_batch=8, target_seconds=1, step=lambda step: None
+    )
+    run = recording.finish()
+    assert run.measurements[-1].facts["batch"] == 2 and any("takes 2 pictures at once" in note for note in run.notes)
 
 
 def test_the_command_sweeps(views_artifact: Path, image_artifact: Path, tmp_path: Path) -> None:

@@ -1,0 +1,55 @@
+"""Eager PyTorch beside an artifact whose checkpoint is not at hand: the same architecture with random weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from glia_bench.measure import Say
+from glia_bench.subjects import EAGER, Spec
+from glia_runtime.errors import GliaError, UsageError
+from glia_runtime.manifest import read_manifest, sha256_file
+
+WEIGHTS = "random (speed only)"
+"""What a table says of a stand-in's."""
+
+
+def stand_ins(specs: Sequence[Spec], folder: Path, note: Say) -> dict[Spec, str]:
+    """A checkpoint with random weights for each artifact of `specs` whose own is not among them.
+
+    What a model computes does not depend on its weights, so neither does its speed.
+
+    Args:
+        specs: what is measured anyway.
+        folder: where the checkpoints are written.
+        note: told of an architecture that is not here.
+
+    Returns:
+        Each stand-in, and the digest of the checkpoint that it stands for.
+    """
+    # PyTorch, which must not be in the memory of the processes that import this module with `glia_bench.peers`.
+    from glia.models import create_model, save_checkpoint
+
+    known = {sha256_file(spec.path) for spec in specs if spec.is_checkpoint and spec.path.is_file()}
+    found: dict[Spec, str] = {}
+    for spec in specs:
+        if spec.is_checkpoint:
+            continue
+        try:
+            manifest = read_manifest(spec.path)
+        except GliaError:  # said when it is opened
+            continue
+        digest = manifest.checkpoint_sha256
+        if digest in known:
+            continue
+        known.add(digest)
+        try:
+            model = create_model(manifest.architecture, **manifest.config)
+        except (UsageError, TypeError):  # an architecture of another glia
+            note(f"{spec.path.name}: not in eager PyTorch, which has no architecture {manifest.architecture!r} here")
+            continue
+        path = folder / digest[:16] / f"{spec.path.stem}.pt"
+        path.parent.mkdir()
+        save_checkpoint(model, path)
+        found[Spec(str(path), spec.device if spec.device in ("cpu", "cuda") else "auto", EAGER[0])] = digest
+    return found
