@@ -131,8 +131,8 @@ def train(
     backbone_weights: Annotated[
         Path | None,
         typer.Option(
-            help="Local weights of the backbone, or a folder with a file for each. Default: timm's hub, and random "
-            "ones where it is out of reach."
+            help="Local weights of the backbone, or a folder with a file for each. Default: timm's hub; where it is "
+            "out of reach, random ones, and with --config none."
         ),
     ] = None,
     pretrain_backbone: Annotated[
@@ -226,6 +226,7 @@ def train(
             Console(stderr=True, markup=False, highlight=False),  # paths may look like markup
             check=check,
             tensorboard=tensorboard,
+            random_backbone=config is None,  # a recipe's figures stand beside the paper's
         )
 
 

@@ -195,7 +195,9 @@ def run_split(
         return Agreement(**json.loads(result.read_text()))
     if cache is None and config.dataset == SYNTHETIC:
         cache = out / "drawn"
-    scorer = open_scorer(str(train(config, folder, cache, (folder / RUN_FILE).exists(), console)))
+    resume = (folder / RUN_FILE).exists()
+    made = train(config, folder, cache, resume, console, random_backbone=experiment.random_backbone)
+    scorer = open_scorer(str(made))
     if experiment.tested == SYNTHETIC:
         tested = open_dataset(SYNTHETIC, cache, pictures=experiment.pictures, seed=_TEST_SEED)
     else:

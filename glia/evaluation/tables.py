@@ -28,6 +28,7 @@ class Experiment:
         config: of the first split.
         tested: the dataset that is tested on.
         pictures: how many are drawn to test on (synthetic).
+        random_backbone: whether its backbone may stay random; its figures then mean nothing.
     """
 
     row: str
@@ -36,6 +37,7 @@ class Experiment:
     config: RunConfig
     tested: str
     pictures: int = 26
+    random_backbone: bool = False
 
     def split(self, number: int) -> RunConfig:
         """Of another split; where there are no splits, of another seed."""
@@ -89,6 +91,7 @@ def quick(experiment: Experiment) -> Experiment:
         experiment,
         name=f"quick/{experiment.name}",
         pictures=3,
+        random_backbone=True,
         config=replace(
             config,
             model={**config.model, "backbone": "test_vit", **widths},

@@ -1,17 +1,20 @@
 """What a run's folder says of the run a year later: `run.json`."""
 
+import hashlib
 import json
 import os
 import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 import glia
 from glia.data.samples import Dataset
@@ -21,7 +24,9 @@ from glia_runtime.atomic import atomic_write
 RUN_FILE = "run.json"
 
 
-def write_record(out: Path, config: dict[str, Any], split: dict[str, list[str]], processes: Processes) -> None:
+def write_record(
+    out: Path, config: dict[str, Any], split: dict[str, list[str]], processes: Processes, backbone: str | None = None
+) -> None:
     """Write a run's facts: what it was asked to do, on which pictures, by which software, on which machine.
 
     Args:
@@ -29,6 +34,7 @@ def write_record(out: Path, config: dict[str, Any], split: dict[str, list[str]],
         config: JSON-ready.
         split: the pictures of "train" and "test", see `picture_names`.
         processes: the run's.
+        backbone: `digest` of the weights that the backbones start from; None where they are what is trained.
     """
     content = {
         "config": config,
@@ -44,6 +50,7 @@ def write_record(out: Path, config: dict[str, Any], split: dict[str, list[str]],
             "processes": processes.count,
         },
         "versions": dict(sorted((found.name.lower(), found.version) for found in distributions())),
+        "backbone": backbone,
         "split": split,
     }
     with atomic_write(out / RUN_FILE) as temporary:
@@ -58,6 +65,15 @@ def read_record(out: Path) -> dict[str, Any]:
     """
     content: dict[str, Any] = json.loads((out / RUN_FILE).read_text())
     return content
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names and values."""
+    found = hashlib.sha256()
+    for name, tensor in tensors.items():
+        found.update(name.encode())
+        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
 
 
 def picture_names(dataset: Dataset) -> list[str]:

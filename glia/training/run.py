@@ -23,7 +23,7 @@ from glia.training.caches import compute_priors, picture_store, prior_store
 from glia.training.check import check_pictures
 from glia.training.distributed import Processes
 from glia.training.fit import PRECISIONS, FitConfig, fit
-from glia.training.record import RUN_FILE, picture_names, read_record, write_record
+from glia.training.record import RUN_FILE, digest, picture_names, read_record, write_record
 from glia.training.state import RESUME_FILE
 from glia.training.tasks import BackboneTask, QualityTask, Task
 from glia_runtime.errors import OutputError, UsageError
@@ -108,6 +108,7 @@ def train(
     *,
     check: bool = False,
     tensorboard: bool = False,
+    random_backbone: bool = True,
 ) -> Path:
     """Run, or continue, a training and return the path of what it made.
 
@@ -122,12 +123,13 @@ def train(
         console: for progress and remarks.
         check: decode every picture first, and do not start where one cannot be used.
         tensorboard: write the rows of `metrics.csv` for TensorBoard, too.
+        random_backbone: whether a backbone that timm's hub has no weights for may stay random.
 
     Raises:
         UsageError: options that do not fit together, or `resume` without a run of the same config.
         DatasetError: files that are missing, or pictures that `check` found unusable.
         OutputError: `out` holds a run already, or cannot be written.
-        CheckpointError: backbone weights or state that cannot be read.
+        CheckpointError: backbone weights or state that cannot be read, or weights that are not had and needed.
     """
     processes = Processes.join()
     if config.pretrain_backbone and (processes.count > 1 or config.cache_tokens):
@@ -139,17 +141,19 @@ def train(
     parts = _open(config, cache)
     config.fit.check(parts.train, parts.validation, processes)
     torch.manual_seed(config.fit.seed)  # of the initial weights
-    task, remark = _task(config, parts.train, console)
+    # The other processes get the first one's weights.
+    task, remark = _task(config, parts.train, console, random_backbone or not processes.first)
+    processes.share(task.module.state_dict().values())
+    weights = _backbone_digest(task)
     priors = _prior_store(config, task, parts.train, cache or out / "tokens")
     # What looks at every sample comes after all that may be refused at once, and before the folder is taken, so that
     # a mistake leaves it free.
     if check and processes.first and parts.whole is not None:
         check_pictures(parts.whole, config.fit.workers, console)
     if resume:
-        if read_record(out).get("split") != parts.names():
-            raise UsageError(f"{out}: the dataset's pictures are not those it was started with; restore them")
+        _check_resumed(out, parts, weights, remark)
     elif processes.first:
-        write_record(out, _deciding(config), parts.names(), processes)
+        write_record(out, _deciding(config), parts.names(), processes, weights)
     console.print(remark, highlight=False, soft_wrap=True)
     trainable = sum(p.numel() for p in task.module.parameters() if p.requires_grad)
     console.print(
@@ -261,6 +265,23 @@ def check_same(out: Path, config: RunConfig) -> None:
         raise UsageError(f"{out}: was started with another {', '.join(different)}; resume with the same options")
 
 
+def _check_resumed(out: Path, parts: _Parts, weights: str | None, remark: str) -> None:
+    """Refuse what no option shows: other pictures, or other weights under the same name."""
+    record = read_record(out)
+    if record.get("split") != parts.names():
+        raise UsageError(f"{out}: the dataset's pictures are not those it was started with; restore them")
+    before = record.get("backbone")  # earlier records have none
+    if before is not None and before != weights:
+        raise UsageError(f"{out}: was started from other backbone weights; restore those (now: {remark})")
+
+
+def _backbone_digest(task: Task) -> str | None:
+    if not isinstance(task, QualityTask):
+        return None
+    parts = task.module.backbones.items()
+    return digest({f"{name} {key}": value for name, part in parts for key, value in part.state_dict().items()})
+
+
 def _deciding(config: RunConfig) -> dict[str, Any]:
     """The config as JSON-ready values, less what does not change the result: how many processes prepare batches."""
     facts: dict[str, Any] = json.loads(json.dumps(asdict(config)))
@@ -277,14 +298,18 @@ def _prior_store(config: RunConfig, task: Task, dataset: Dataset, folder: Path) 
     return prior_store(task.module, folder, PRECISIONS[config.fit.precision])
 
 
-def _task(config: RunConfig, dataset: Dataset, console: Console) -> tuple[Task, str]:
+def _task(config: RunConfig, dataset: Dataset, console: Console, random_backbone: bool) -> tuple[Task, str]:
     samples = _labelled(dataset, console)
     scores = np.array([sample.score for sample in samples])
     mean, std = float(scores.mean()), max(float(scores.std()), 1e-6)
     source = Path(config.backbone_weights) if config.backbone_weights else None
     if not config.pretrain_backbone:
         model = create_model(config.architecture, **config.model)
-        remark = "\n".join(load_backbone_weights(part, name, source) for name, part in model.backbones.items())
+        remarks = [
+            load_backbone_weights(part, name, source, random_will_do=random_backbone)
+            for name, part in model.backbones.items()
+        ]
+        remark = "\n".join(remarks)
         return QualityTask(model, dataset.scale, mean, std, config.fit.loss, config.cache_tokens), remark
     name = GLIANetConfig(**config.model).backbone
     spec = FragmentViews()

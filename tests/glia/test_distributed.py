@@ -10,16 +10,29 @@ from pathlib import Path
 import pytest
 import torch
 from rich.console import Console
+from torch import nn
 
 from glia.models import load_checkpoint
+from glia.training import run as run_module
 from glia.training.run import train
 from tests.glia.rated import small_run, write_rated
 
 pytest.importorskip("accelerate")
 
 
+def elsewhere(backbone: nn.Module, name: str, source: Path | None, *, random_will_do: bool) -> str:
+    """Weights that the first process has not: as if it alone had reached timm's hub."""
+    assert random_will_do  # nobody but the first one stops the run
+    with torch.no_grad():
+        for parameter in backbone.parameters():
+            parameter.mul_(0.5)
+    return f"other weights of {name}, not of {source}"
+
+
 def run(root: Path, out: Path) -> None:
     """Train for some steps, and without a test part; what torchrun starts twice."""
+    if os.environ.get("RANK") == "1":
+        vars(run_module)["load_backbone_weights"] = elsewhere
     config = small_run(root, epochs=4, learning_rate=3e-3, batch_size=7, select="best", evaluate_every=2)
     # Each process draws dropout's masks for itself.
     config = replace(config, model={**config.model, "dropout": 0.0})

@@ -1,0 +1,72 @@
+"""What a run is started from, and what a resumed one must find again: the backbone's weights."""
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from typer.testing import CliRunner
+
+from glia.cli import train_app
+from glia.evaluation.table_runs import run_split
+from glia.evaluation.tables import Experiment
+from glia.models.backbone import create_backbone
+from glia.training.run import train
+from glia_runtime.errors import CheckpointError, UsageError
+from tests.glia.rated import small_run, write_rated
+
+
+@pytest.fixture(scope="module")
+def rated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_rated(tmp_path_factory.mktemp("rated"))
+
+
+@pytest.fixture(autouse=True)
+def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+
+def quiet() -> Console:
+    return Console(file=io.StringIO(), width=200)
+
+
+def save_weights(path: Path, seed: int) -> Path:
+    torch.manual_seed(seed)
+    torch.save(create_backbone("test_vit", 224).state_dict(), path)
+    return path
+
+
+def test_a_recipe_is_not_run_with_a_random_backbone(rated: Path, tmp_path: Path) -> None:
+    command = ["--config", "table1/koniq", "--dataset", "csv", "--root", str(rated), "--backbone", "test_vit"]
+    small = ["--epochs", "1", "--views", "1", "--batch-size", "8", "--heads", "2", "--latent-dim", "16"]
+    result = CliRunner().invoke(train_app, [*command, *small, "--out", str(tmp_path / "run")])
+    assert result.exit_code == 2 and result.stderr.count("\n") == 1
+    assert "timm's hub gave no weights" in result.stderr and "--backbone-weights FILE" in result.stderr
+    assert not (tmp_path / "run" / "run.json").exists()
+    weights = ["--backbone-weights", str(save_weights(tmp_path / "vit.pt", 0))]
+    result = CliRunner().invoke(train_app, [*command, *small, *weights, "--out", str(tmp_path / "run")])
+    assert result.exit_code == 0, result.output
+
+
+def test_nor_is_a_table_of_rated_pictures(rated: Path, tmp_path: Path) -> None:
+    experiment = Experiment("row", "csv", "row", small_run(rated), "csv")
+    with pytest.raises(CheckpointError, match="--backbone-weights FILE"):
+        run_split(experiment, 0, {"csv": rated}, tmp_path, None, quiet())
+
+
+def test_other_backbone_weights_are_not_resumed_with(rated: Path, tmp_path: Path) -> None:
+    weights = save_weights(tmp_path / "vit.pt", 0)
+    config = replace(small_run(rated), backbone_weights=str(weights))
+    out = train(config, tmp_path / "run", None, False, quiet()).parent
+    save_weights(weights, 1)
+    with pytest.raises(UsageError, match=r"started from other backbone weights; .* weights from .*vit\.pt"):
+        train(config, out, None, True, quiet())
+    save_weights(weights, 0)
+    assert train(config, out, None, True, quiet()).exists()
+    record = json.loads((out / "run.json").read_text())
+    del record["backbone"]  # as earlier versions left it
+    (out / "run.json").write_text(json.dumps(record))
+    assert train(config, out, None, True, quiet()).exists()
