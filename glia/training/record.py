@@ -7,7 +7,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import distributions
 from pathlib import Path
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 import glia
-from glia.data.samples import Dataset
+from glia.data.samples import Dataset, Sample
 from glia.training.distributed import Processes
 from glia_runtime.atomic import atomic_write
 
@@ -25,7 +25,13 @@ RUN_FILE = "run.json"
 
 
 def write_record(
-    out: Path, config: dict[str, Any], split: dict[str, list[str]], processes: Processes, backbone: str | None = None
+    out: Path,
+    config: dict[str, Any],
+    split: dict[str, list[str]],
+    processes: Processes,
+    *,
+    labels: str | None = None,
+    backbone: str | None = None,
 ) -> None:
     """Write a run's facts: what it was asked to do, on which pictures, by which software, on which machine.
 
@@ -34,6 +40,7 @@ def write_record(
         config: JSON-ready.
         split: the pictures of "train" and "test", see `picture_names`.
         processes: the run's.
+        labels: of both parts, see `labels_digest`; None where pictures are drawn.
         backbone: `digest` of the weights that the backbones start from; None where they are what is trained.
     """
     content = {
@@ -51,6 +58,7 @@ def write_record(
         },
         "versions": dict(sorted((found.name.lower(), found.version) for found in distributions())),
         "backbone": backbone,
+        "labels": labels,
         "split": split,
     }
     with atomic_write(out / RUN_FILE) as temporary:
@@ -79,7 +87,30 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
 def picture_names(dataset: Dataset) -> list[str]:
     """What names each picture in a split list: its file, or what it was made from, once, where it has none."""
     samples = (dataset[index] for index in range(len(dataset)))
-    return list(dict.fromkeys(str(sample.path or sample.reference) for sample in samples))
+    return list(dict.fromkeys(_name(sample) for sample in samples))
+
+
+def labels_digest(parts: Sequence[Dataset], root: str) -> str:
+    """SHA-256 over the name and the score of every sample of some parts; the same when `root` has moved."""
+    found = hashlib.sha256()
+    for part in parts:
+        for index in range(len(part)):
+            sample = part[index]
+            found.update(f"{below(root, _name(sample))}\0{float(sample.score)!r}\n".encode("utf-8", "surrogateescape"))
+        found.update(b"\n")
+    return found.hexdigest()
+
+
+def below(root: str, name: str) -> str:
+    """A picture's name as seen from the dataset's root, its folder or a file in that."""
+    for folder in (Path(root), Path(root).parent):
+        if name.startswith(prefix := f"{folder}{os.sep}"):
+            return name[len(prefix) :]
+    return name
+
+
+def _name(sample: Sample) -> str:
+    return str(sample.path or sample.reference)
 
 
 def _commit() -> str | None:

@@ -23,7 +23,7 @@ from glia.training.caches import compute_priors, picture_store, prior_store
 from glia.training.check import check_pictures
 from glia.training.distributed import Processes
 from glia.training.fit import PRECISIONS, FitConfig, fit
-from glia.training.record import RUN_FILE, digest, picture_names, read_record, write_record
+from glia.training.record import RUN_FILE, digest, labels_digest, picture_names, read_record, write_record
 from glia.training.state import RESUME_FILE
 from glia.training.tasks import BackboneTask, QualityTask, Task
 from glia_runtime.errors import OutputError, UsageError
@@ -98,6 +98,10 @@ class _Parts:
             return {}
         return {"train": picture_names(self.train), "test": picture_names(self.validation)}
 
+    def labels(self, root: str) -> str | None:
+        """What their scores are recorded as; looks at every sample, too."""
+        return None if self.whole is None else labels_digest((self.train, self.validation), root)
+
 
 def train(
     config: RunConfig,
@@ -151,9 +155,10 @@ def train(
     if check and processes.first and parts.whole is not None:
         check_pictures(parts.whole, config.fit.workers, console)
     if resume:
-        _check_resumed(out, parts, weights, remark)
+        _check_resumed(out, config, parts, weights, remark)
     elif processes.first:
-        write_record(out, _deciding(config), parts.names(), processes, weights)
+        labels = parts.labels(config.root)
+        write_record(out, _deciding(config), parts.names(), processes, labels=labels, backbone=weights)
     console.print(remark, highlight=False, soft_wrap=True)
     trainable = sum(p.numel() for p in task.module.parameters() if p.requires_grad)
     console.print(
@@ -265,12 +270,17 @@ def check_same(out: Path, config: RunConfig) -> None:
         raise UsageError(f"{out}: was started with another {', '.join(different)}; resume with the same options")
 
 
-def _check_resumed(out: Path, parts: _Parts, weights: str | None, remark: str) -> None:
-    """Refuse what no option shows: other pictures, or other weights under the same name."""
+def _check_resumed(out: Path, config: RunConfig, parts: _Parts, weights: str | None, remark: str) -> None:
+    """Refuse what no option shows: other pictures or scores, or other weights, under the same name.
+
+    What an earlier version did not record is not compared.
+    """
     record = read_record(out)
     if record.get("split") != parts.names():
         raise UsageError(f"{out}: the dataset's pictures are not those it was started with; restore them")
-    before = record.get("backbone")  # earlier records have none
+    if record.get("labels") not in (None, parts.labels(config.root)):
+        raise UsageError(f"{out}: the dataset's scores are not those it was started with; restore them")
+    before = record.get("backbone")
     if before is not None and before != weights:
         raise UsageError(f"{out}: was started from other backbone weights; restore those (now: {remark})")
 

@@ -1,7 +1,8 @@
-"""What a run is started from, and what a resumed one must find again: the backbone's weights."""
+"""What a run is started from, and what a resumed one must find again: the backbone's weights, the scores."""
 
 import io
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,5 +69,19 @@ def test_other_backbone_weights_are_not_resumed_with(rated: Path, tmp_path: Path
     assert train(config, out, None, True, quiet()).exists()
     record = json.loads((out / "run.json").read_text())
     del record["backbone"]  # as earlier versions left it
+    (out / "run.json").write_text(json.dumps(record))
+    assert train(config, out, None, True, quiet()).exists()
+
+
+def test_scores_that_changed_are_not_resumed_with(rated: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(rated.parent, tmp_path / "pictures") / rated.name
+    config = small_run(root)
+    out = train(config, tmp_path / "run", None, False, quiet()).parent
+    whole = root.read_text()
+    root.write_text(whole.replace("100.0", "99.0"))
+    with pytest.raises(UsageError, match="scores are not those it was started with"):
+        train(config, out, None, True, quiet())
+    record = json.loads((out / "run.json").read_text())
+    del record["labels"]  # as earlier versions left it
     (out / "run.json").write_text(json.dumps(record))
     assert train(config, out, None, True, quiet()).exists()
