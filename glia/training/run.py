@@ -23,7 +23,7 @@ from glia.training.caches import compute_priors, picture_store, prior_store
 from glia.training.check import check_pictures
 from glia.training.distributed import Processes
 from glia.training.fit import PRECISIONS, FitConfig, fit
-from glia.training.record import RUN_FILE, digest, labels_digest, picture_names, read_record, write_record
+from glia.training.record import RUN_FILE, below, digest, labels_digest, picture_names, read_record, write_record
 from glia.training.state import RESUME_FILE
 from glia.training.tasks import BackboneTask, QualityTask, Task
 from glia_runtime.errors import OutputError, UsageError
@@ -253,17 +253,19 @@ def _claim(out: Path, config: RunConfig, resume: bool) -> None:
 
 
 def check_same(out: Path, config: RunConfig) -> None:
-    """Check that the run in `out` was started with `config`.
+    """Check that the run in `out` was started with `config`; the dataset may have moved since.
 
     Raises:
         UsageError: it was not, or there is none.
     """
     facts = _deciding(config)
     try:
-        stored = read_record(out)["config"]
-        before, now = ({**run, **run["fit"], **run["model"]} for run in (stored, facts))
+        record = read_record(out)
+        before, now = ({**run, **run["fit"], **run["model"]} for run in (record["config"], facts))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{out}: no run to resume here; start one without --resume") from error
+    if record.get("labels"):  # names and scores, as seen from the root, say more than where it lies
+        before["root"] = now["root"]
     keys = [key for key in {**now, **before} if key not in ("fit", "model")]
     different = [key for key in keys if before.get(key) != now.get(key)]
     if different:
@@ -276,13 +278,17 @@ def _check_resumed(out: Path, config: RunConfig, parts: _Parts, weights: str | N
     What an earlier version did not record is not compared.
     """
     record = read_record(out)
-    if record.get("split") != parts.names():
+    if _below(record["config"]["root"], record.get("split", {})) != _below(config.root, parts.names()):
         raise UsageError(f"{out}: the dataset's pictures are not those it was started with; restore them")
     if record.get("labels") not in (None, parts.labels(config.root)):
         raise UsageError(f"{out}: the dataset's scores are not those it was started with; restore them")
     before = record.get("backbone")
     if before is not None and before != weights:
         raise UsageError(f"{out}: was started from other backbone weights; restore those (now: {remark})")
+
+
+def _below(root: str, split: dict[str, list[str]]) -> dict[str, list[str]]:
+    return {part: [below(root, name) for name in names] for part, names in split.items()}
 
 
 def _backbone_digest(task: Task) -> str | None:

@@ -3,7 +3,7 @@
 import io
 import json
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -12,9 +12,12 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from glia.cli import train_app
-from glia.evaluation.table_runs import run_split
-from glia.evaluation.tables import Experiment
+from glia.evaluation.metrics import Agreement
+from glia.evaluation.table_runs import TableRuns, print_table, run_split
+from glia.evaluation.tables import Experiment, experiments
 from glia.models.backbone import create_backbone
+from glia.training.distributed import Processes
+from glia.training.record import write_record
 from glia.training.run import train
 from glia_runtime.errors import CheckpointError, UsageError
 from tests.glia.rated import small_run, write_rated
@@ -85,3 +88,37 @@ def test_scores_that_changed_are_not_resumed_with(rated: Path, tmp_path: Path) -
     del record["labels"]  # as earlier versions left it
     (out / "run.json").write_text(json.dumps(record))
     assert train(config, out, None, True, quiet()).exists()
+
+
+def test_a_dataset_may_move(rated: Path, tmp_path: Path) -> None:
+    before = shutil.copytree(rated.parent, tmp_path / "before") / rated.name
+    out = train(small_run(before), tmp_path / "run", None, False, quiet()).parent
+    after = before.parent.rename(tmp_path / "after") / rated.name
+    assert train(small_run(after), out, None, True, quiet()).exists()
+    record = json.loads((out / "run.json").read_text())
+    del record["labels"]  # an earlier version's: nothing but the root says that it is the same dataset
+    (out / "run.json").write_text(json.dumps(record))
+    with pytest.raises(UsageError, match="another root"):
+        train(small_run(after), out, None, True, quiet())
+
+
+def test_a_kept_table_holds_what_earlier_calls_finished(tmp_path: Path) -> None:
+    runs = TableRuns(tmp_path)
+    paid = Agreement(pictures=10, srcc=0.9, plcc=0.7, krcc=0.0, plcc_fitted=0.91, rmse_fitted=1.0)
+    rows = {experiment.row: runs.prepare(experiment) for experiment in experiments(4) if experiment.column == "koniq"}
+    bf16 = replace(rows["GLR"].config, fit=replace(rows["GLR"].config.fit, precision="bf16"))
+    for experiment, split in ((rows["LGF"], 1), (rows["LGF"], 0), (replace(rows["GLR"], config=bf16), 0)):
+        folder = tmp_path / experiment.name / f"split-{split}"
+        folder.mkdir(parents=True)
+        config = json.loads(json.dumps(asdict(replace(experiment.split(split), root="/where/it/was"))))
+        config["fit"].pop("workers")
+        write_record(folder, config, {}, Processes.join(), labels="of these pictures")
+        figures = replace(paid, srcc=0.9 - split / 10)
+        (folder / "tested-koniq.json").write_text(json.dumps(asdict(figures)))
+    said = quiet()
+    print_table(4, ("csiq",), (), runs, quiet(), said)
+    table = (tmp_path / "table4.md").read_text()
+    assert "| LGF | 0.961 0.969 | 0.937 0.947 |\n|   here, median | - | 0.850 0.910 |" in table
+    assert table.count("here, splits") == 1 and "here, splits | - | 2 |" in table
+    assert isinstance(said.file, io.StringIO)
+    assert "GLR, koniq: left out of the table; " in said.file.getvalue() and "precision" in said.file.getvalue()
