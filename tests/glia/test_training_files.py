@@ -152,6 +152,21 @@ def test_the_scale_that_a_correlation_leaves_open_is_learnt() -> None:
     assert task.module.score_std == pytest.approx(30)
 
 
+def test_the_scale_is_learnt_from_an_epoch_however_often_a_run_is_evaluated(
+    rated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr(QualityTask, "calibrate", lambda _, predicted, target: seen.append(len(predicted)))
+    config = small_run(rated, loss="correlation", evaluate_every=1)
+    out = train(config, tmp_path / "run", None, False, console()).parent
+    assert seen == [8, 16, 16, 16]  # 16 pictures an epoch
+    state = torch.load(out / "resume.pt", weights_only=True)
+    assert state.pop("seen").shape == (2, 16)
+    torch.save({**state, "step": 3}, out / "resume.pt")  # as an earlier version left it, a step before the end
+    train(config, out, None, True, console())
+    assert seen[4:] == [8]
+
+
 def test_a_loss_that_is_not_finite_names_its_pictures(rated: Path, tmp_path: Path) -> None:
     whole = open_dataset("csv", rated)
 
