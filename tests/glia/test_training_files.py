@@ -272,6 +272,11 @@ def test_curves_for_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     assert [(event.step, event.value) for event in events.Scalars("loss")] == [(2, 0.5)]
+    again = Log(tmp_path, console(), 2, tensorboard=True)  # resumed after step 2
+    again.append({"step": 4, "loss": 0.25}, 1)
+    again.close()
+    events.Reload()
+    assert [(event.step, event.value) for event in events.Scalars("loss")] == [(2, 0.5), (4, 0.25)]
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(MissingExtraError, match=r"glia\[tensorboard\]"):
         Log(tmp_path, console(), 0, tensorboard=True)
