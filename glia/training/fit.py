@@ -194,7 +194,7 @@ def fit(
                 outcome = task.loss(moved, step, processes.gather)
             losses.append(outcome.loss.item())
             if not math.isfinite(losses[-1]):
-                raise GliaError(_not_finite(outcome, train, step, out))
+                raise GliaError(_not_finite(outcome, train, step))
             optimizer.zero_grad(set_to_none=True)
             state.scaler.scale(outcome.loss).backward()
             processes.sum_gradients(trainable)
@@ -262,7 +262,7 @@ def _schedule(step: int, steps: int, config: FitConfig) -> float:
     return min(1.0, (step + 1) / rising) * 0.5 * (1 + math.cos(math.pi * step / (config.turn or steps)))
 
 
-def _not_finite(outcome: Outcome, train: Dataset, step: int, out: Path) -> str:
+def _not_finite(outcome: Outcome, train: Dataset, step: int) -> str:
     """What to say of a loss that is not finite: above all, of which pictures."""
     bad = ~torch.isfinite(outcome.predicted) | ~torch.isfinite(outcome.target)
     chosen: Tensor = outcome.sample[bad] if bad.any() else outcome.sample
@@ -271,5 +271,5 @@ def _not_finite(outcome: Outcome, train: Dataset, step: int, out: Path) -> str:
     which = "with predictions that are not finite for" if bad.any() else "over"
     return (
         f"loss is {outcome.loss.item()} at step {step}, {which} {', '.join(map(str, names))}{more}; "
-        f"look at them, lower --learning-rate, or resume from {out / RESUME_FILE}"
+        "look at them; start anew with a lower --learning-rate or without these pictures"
     )

@@ -177,7 +177,7 @@ def test_a_loss_that_is_not_finite_names_its_pictures(rated: Path, tmp_path: Pat
 
     task = QualityTask(create_model(backbone="test_vit", latent_dim=16, heads=2), whole.scale, 0.0, 1.0)
     config = replace(small_run(rated).fit, batch_size=20)
-    with pytest.raises(GliaError, match=rf"nan at step 0, .* for {whole[5].path}; look"):
+    with pytest.raises(GliaError, match=rf"nan at step 0, .* for {whole[5].path}; look at them; start anew with"):
         fit(task, OneBad(whole, range(20)), Subset(whole, ()), config, tmp_path, console(), {})
     with torch.no_grad():
         task.module.get_parameter("head.bias").fill_(torch.inf)
