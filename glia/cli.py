@@ -67,6 +67,15 @@ def _list_configs(wanted: bool) -> None:
             raise typer.Exit
 
 
+def given_options(context: typer.Context) -> dict[str, Any]:
+    """What was typed on the command line, by the names of the function's parameters."""
+    return {
+        name: value.value if isinstance(value, Enum) else value
+        for name, value in context.params.items()
+        if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+    }
+
+
 @train_app.command(cls=Command)
 def train(
     context: typer.Context,
@@ -208,11 +217,7 @@ def train(
     processes, a GPU each: torchrun --nproc-per-node 4 -m glia.cli ...
     """
     names = {"arch": "architecture", "compile_": "compile"}
-    given = {
-        names.get(name, name): value.value if isinstance(value, Enum) else value
-        for name, value in context.params.items()
-        if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
-    }
+    given = {names.get(name, name): value for name, value in given_options(context).items()}
     with errors_on_one_line("glia-train", debug):
         from rich.console import Console
 

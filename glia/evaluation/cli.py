@@ -1,5 +1,6 @@
 """``glia-eval``: what a model is worth, and how it stands against others."""
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from enum import Enum
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from glia.cli import given_options
 from glia.evaluation.gmad_cli import gmad
 from glia.evaluation.maps_cli import maps
 from glia.evaluation.tables_cli import add_tables
@@ -59,6 +61,7 @@ class Part(str, Enum):
 
 @app.command("model", cls=Command)
 def evaluate(
+    context: typer.Context,
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A checkpoint, an exported artifact, or: bundled.")],
     photos: Annotated[
         Path | None,
@@ -122,6 +125,7 @@ def evaluate(
         from glia.evaluation.scoring import open_scorer
         from glia_runtime.atomic import atomic_write
 
+        _refuse_useless(given_options(context), photos is not None, dataset)
         scorer = open_scorer(model)
         # paths may look like markup
         out = Console(markup=False, highlight=False)
@@ -151,6 +155,23 @@ def evaluate(
                 write_predictions(predictions, temporary)
         if any(row.error for row in predictions):
             raise typer.Exit(1)
+
+
+def _refuse_useless(given: Mapping[str, object], photos: bool, dataset: str) -> None:
+    """Refuse options that would have no effect.
+
+    Raises:
+        UsageError: they are named.
+    """
+    of_photos = ("count", "processes")
+    of_datasets = ("dataset", "root", "split", "part", "lower_is_better", "pictures", "cache", "csv")
+    if useless := [name for name in (of_datasets if photos else of_photos) if name in given]:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in useless)
+        raise UsageError(f"{options}: {'not with' if photos else 'only with'} --photos; leave out")
+    if "part" in given and "split" not in given:
+        raise UsageError("--part is a side of a split; name the split by --split, or leave out --part")
+    if "pictures" in given and dataset != "synthetic":
+        raise UsageError(f"--pictures are drawn, of synthetic; {dataset} has its own, so leave it out")
 
 
 app.command(cls=Command)(gmad)

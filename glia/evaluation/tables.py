@@ -85,6 +85,7 @@ def synthetic_experiments(table: int) -> list[Experiment]:
 def quick(experiment: Experiment) -> Experiment:
     """The same in seconds, to see that everything works: ten steps of the smallest ViT. Its figures mean nothing."""
     config = experiment.config
+    drawn = config.dataset == SYNTHETIC
     widths = {"latent_dim": 16, "heads": 2} if config.architecture == "glianet" else {}
     fit = replace(config.fit, steps=10, epochs=0, views=1, batch_size=24, evaluate_every=10, precision="fp32")
     return replace(
@@ -97,8 +98,8 @@ def quick(experiment: Experiment) -> Experiment:
             model={**config.model, "backbone": "test_vit", **widths},
             backbone_weights="",
             cache_tokens=False,
-            pictures=round(config.pictures * 6 / _DRAWN),
-            validation_pictures=1,
+            pictures=round(config.pictures * 6 / _DRAWN) if drawn else config.pictures,
+            validation_pictures=1 if drawn else config.validation_pictures,
             fit=fit,
         ),
     )

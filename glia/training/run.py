@@ -75,13 +75,23 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         """Refuse what would have no effect, in one line each."""
-        if self.dataset == SYNTHETIC:
-            files = {"root": "", "split": "0", "train_share": 1 - _TEST_SHARE, "lower_is_better": False}
-            useless = [name for name, default in files.items() if getattr(self, name) != default]
-            if useless:
-                raise UsageError(f"{', '.join(useless)}: for datasets of files, not for {SYNTHETIC}; leave out")
-        if self.pretrain_backbone and self.architecture != "glianet":
+        drawn, filed = ("pictures", "validation_pictures"), ("root", "split", "train_share", "lower_is_better")
+        if useless := self._changed(*(filed if self.dataset == SYNTHETIC else drawn)):
+            kind = "datasets of files" if self.dataset == SYNTHETIC else "drawn pictures"
+            raise UsageError(f"{useless}: for {kind}, not for {self.dataset}; leave out")
+        if not self.pretrain_backbone:
+            return
+        if self.architecture != "glianet":
             raise UsageError(f"a backbone is trained alone, not as {self.architecture}'s; name it by --backbone")
+        plain = GLIANetConfig(**{**self.model, "backbone": GLIANetConfig.backbone}).to_dict()
+        above = [name for name, value in plain.items() if value != getattr(GLIANetConfig, name)]
+        above += ["loss"] if self.fit.loss != FitConfig.loss else []
+        if above:
+            raise UsageError(f"{', '.join(above)}: of a model on top of a backbone, which is trained alone; leave out")
+
+    def _changed(self, *names: str) -> str:
+        """Those fields that differ from their defaults, in words."""
+        return ", ".join(name for name in names if getattr(self, name) != getattr(RunConfig, name))
 
 
 @dataclass(frozen=True)
@@ -135,6 +145,8 @@ def train(
         OutputError: `out` holds a run already, or cannot be written.
         CheckpointError: backbone weights or state that cannot be read, or weights that are not had and needed.
     """
+    if check and config.dataset == SYNTHETIC:
+        raise UsageError("check: pictures that are drawn need none; leave out --check")
     processes = Processes.join()
     if config.pretrain_backbone and (processes.count > 1 or config.cache_tokens):
         raise UsageError("a backbone is trained by one process, and without --cache-tokens")
