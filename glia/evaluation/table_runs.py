@@ -21,7 +21,7 @@ from glia.models import create_model
 from glia.training.record import RUN_FILE
 from glia.training.run import SYNTHETIC, RunConfig, check_same, split_dataset, train
 from glia_runtime.atomic import atomic_write
-from glia_runtime.errors import DatasetError, UsageError
+from glia_runtime.errors import DatasetError, MissingExtraError, UsageError
 
 # What people call a dataset's folder, in lower case and without punctuation; the first is the dataset's own name.
 FOLDERS = {
@@ -51,6 +51,8 @@ class TableRuns:
         backbone_weights: local file, or "" for timm's hub (on synthetic, for the bundled model's).
         precision: of the training steps.
         workers: processes that prepare batches.
+        cache_tokens: see `RunConfig`; of the rows whose model allows it, others do without.
+        compile: have torch.compile translate the training steps.
     """
 
     out: Path
@@ -61,6 +63,8 @@ class TableRuns:
     backbone_weights: str = ""
     precision: str = "fp32"
     workers: int = 0
+    cache_tokens: bool = False
+    compile: bool = False
 
     def splits_of(self, experiment: Experiment) -> int:
         """How many splits, or seeds, of an experiment."""
@@ -69,10 +73,20 @@ class TableRuns:
     def prepare(self, experiment: Experiment) -> Experiment:
         """An experiment with these options."""
         config = experiment.config
-        fit = replace(config.fit, precision=self.precision, workers=self.workers)
+        fit = replace(config.fit, precision=self.precision, workers=self.workers, compile=self.compile)
+        tokens = self.cache_tokens and config.dataset != SYNTHETIC and _has_tokens(config)
         weights = self.backbone_weights or config.backbone_weights
-        prepared = replace(experiment, config=replace(config, backbone_weights=weights, fit=fit))
+        prepared = replace(experiment, config=replace(config, backbone_weights=weights, cache_tokens=tokens, fit=fit))
         return quick(prepared) if self.quick else prepared
+
+
+def _has_tokens(config: RunConfig) -> bool:
+    """Whether a model has a frozen half whose tokens can be kept."""
+    try:
+        with torch.device("meta"):
+            return create_model(config.architecture, **config.model).prior_view == "semantic"
+    except MissingExtraError:  # said where the row is run
+        return False
 
 
 def print_table(
@@ -236,7 +250,9 @@ def run_split(
     if cache is None and config.dataset == SYNTHETIC:
         cache = out / "drawn"
     resume = (folder / RUN_FILE).exists()
-    made = train(config, folder, cache, resume, console, random_backbone=experiment.random_backbone)
+    made = train(
+        config, folder, cache, resume, console, random_backbone=experiment.random_backbone, tokens=out / "tokens"
+    )
     scorer = open_scorer(str(made))
     if experiment.tested == SYNTHETIC:
         tested = open_dataset(SYNTHETIC, cache, pictures=experiment.pictures, seed=_TEST_SEED)

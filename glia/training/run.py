@@ -123,6 +123,7 @@ def train(
     check: bool = False,
     tensorboard: bool = False,
     random_backbone: bool = True,
+    tokens: Path | None = None,
 ) -> Path:
     """Run, or continue, a training and return the path of what it made.
 
@@ -138,6 +139,7 @@ def train(
         check: decode every picture first, and do not start where one cannot be used.
         tensorboard: write the rows of `metrics.csv` for TensorBoard, too.
         random_backbone: whether a backbone that timm's hub has no weights for may stay random.
+        tokens: where tokens are kept without a `cache`; None for `out`.
 
     Raises:
         UsageError: options that do not fit together, or `resume` without a run of the same config.
@@ -161,7 +163,7 @@ def train(
     task, remark = _task(config, parts.train, console, random_backbone or not processes.first)
     processes.share(task.module.state_dict().values())
     weights = _backbone_digest(task)
-    priors = _prior_store(config, task, parts.train, cache or out / "tokens")
+    priors = _prior_store(config, task, parts.train, cache or tokens or out / "tokens")
     # What looks at every sample comes after all that may be refused at once, and before the folder is taken, so that
     # a mistake leaves it free.
     if check and processes.first and parts.whole is not None:
