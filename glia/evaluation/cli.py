@@ -123,6 +123,7 @@ def evaluate(
         from glia.evaluation.datasets import write_predictions
         from glia.evaluation.report import evaluate_dataset, evaluate_photographs
         from glia.evaluation.scoring import open_scorer
+        from glia.evaluation.seen import seen_in_training
         from glia_runtime.atomic import atomic_write
 
         _refuse_useless(given_options(context), photos is not None, dataset)
@@ -144,11 +145,15 @@ def evaluate(
                 raise UsageError("--cache keeps drawn pictures, of synthetic; leave it out, and name files by --root")
             options = {"higher_is_better": False} if lower_is_better else {}
             opened = open_dataset(dataset, root, **options)
+        whole = opened
         if split is not None:
             from glia.training.run import split_dataset
 
             chosen = split_dataset(opened, split)
-            opened = Subset(opened, chosen.train if part is Part.train else chosen.test)
+            opened = Subset(whole, chosen.train if part is Part.train else chosen.test)
+        remark = seen_in_training(model, dataset, whole, root, split if part is Part.test else None)
+        if remark:
+            progress.print(remark, soft_wrap=True)
         with atomic_write(csv) if csv else nullcontext() as temporary:  # which finds out now whether it can be written
             predictions = evaluate_dataset(scorer, opened, out, progress)
             if temporary:

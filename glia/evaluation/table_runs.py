@@ -29,10 +29,10 @@ FOLDERS = {
     "csiq": ("csiq",),
     "tid2013": ("tid2013",),
     "kadid": ("kadid", "kadid10k"),
-    "koniq": ("koniq", "koniq10k"),
-    "livec": ("livec", "clive", "challengedbrelease"),
+    "koniq": ("koniq", "koniq10k", "koniq10k1024x768"),
+    "livec": ("livec", "clive", "challengedbrelease", "livechallenge", "liveinthewild", "livewild"),
     "spaq": ("spaq",),
-    "flive": ("flive", "paq2piq"),
+    "flive": ("flive", "flivedatabase", "paq2piq"),
 }
 # Of drawn pictures; not the seeds of training (0) and validation (1).
 _TEST_SEED = 2

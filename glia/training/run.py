@@ -168,10 +168,10 @@ def train(
     # a mistake leaves it free.
     if check and processes.first and parts.whole is not None:
         check_pictures(parts.whole, config.fit.workers, console)
+    labels = parts.labels(config.root) if resume or processes.first else None
     if resume:
-        _check_resumed(out, config, parts, weights, remark)
+        _check_resumed(out, config, parts, labels, weights, remark)
     elif processes.first:
-        labels = parts.labels(config.root)
         write_record(out, _deciding(config), parts.names(), processes, labels=labels, backbone=weights)
     console.print(remark, highlight=False, soft_wrap=True)
     trainable = sum(p.numel() for p in task.module.parameters() if p.requires_grad)
@@ -186,7 +186,14 @@ def train(
         if processes.first:
             compute_priors(task.module, parts.train, priors, config.fit, processes.device, console)
         processes.wait()
-    facts = {"dataset": config.dataset, "backbone_weights": remark, "glia": version("glia")}
+    facts = {
+        "dataset": config.dataset,
+        "split": config.split,
+        "train_share": config.train_share,
+        "labels": labels,
+        "backbone_weights": remark,
+        "glia": version("glia"),
+    }
     found = fit(
         task,
         parts.train,
@@ -286,7 +293,9 @@ def check_same(out: Path, config: RunConfig) -> None:
         raise UsageError(f"{out}: was started with another {', '.join(different)}; resume with the same options")
 
 
-def _check_resumed(out: Path, config: RunConfig, parts: _Parts, weights: str | None, remark: str) -> None:
+def _check_resumed(
+    out: Path, config: RunConfig, parts: _Parts, labels: str | None, weights: str | None, remark: str
+) -> None:
     """Refuse what no option shows: other pictures or scores, or other weights, under the same name.
 
     What an earlier version did not record is not compared.
@@ -294,7 +303,7 @@ def _check_resumed(out: Path, config: RunConfig, parts: _Parts, weights: str | N
     record = read_record(out)
     if _below(record["config"]["root"], record.get("split", {})) != _below(config.root, parts.names()):
         raise UsageError(f"{out}: the dataset's pictures are not those it was started with; restore them")
-    if record.get("labels") not in (None, parts.labels(config.root)):
+    if record.get("labels") not in (None, labels):
         raise UsageError(f"{out}: the dataset's scores are not those it was started with; restore them")
     before = record.get("backbone")
     if before is not None and before != weights:

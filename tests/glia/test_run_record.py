@@ -12,7 +12,10 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from glia.cli import train_app
+from glia.data import open_dataset
+from glia.evaluation.cli import app as eval_app
 from glia.evaluation.metrics import Agreement
+from glia.evaluation.seen import seen_in_training
 from glia.evaluation.table_runs import TableRuns, print_table, run_split
 from glia.evaluation.tables import Experiment, experiments
 from glia.models.backbone import create_backbone
@@ -122,3 +125,19 @@ def test_a_kept_table_holds_what_earlier_calls_finished(tmp_path: Path) -> None:
     assert table.count("here, splits") == 1 and "here, splits | - | 2 |" in table
     assert isinstance(said.file, io.StringIO)
     assert "GLR, koniq: left out of the table; " in said.file.getvalue() and "precision" in said.file.getvalue()
+
+
+def test_evaluation_says_where_a_model_was_trained_on_what_it_scores(rated: Path, tmp_path: Path) -> None:
+    model = str(train(replace(small_run(rated), split="1"), tmp_path / "run", None, False, quiet()))
+    dataset = open_dataset("csv", rated)
+    for tested in (None, "2"):
+        line = seen_in_training(model, "csv", dataset, str(rated), tested)
+        assert "trained on part of these pictures of csv (split 1)" in line and "--split 1" in line
+    assert seen_in_training(model, "csv", dataset, str(rated), "1") == ""
+    other = write_rated(tmp_path / "other", 15)
+    assert seen_in_training(model, "csv", open_dataset("csv", other), str(other), None) == ""
+    assert seen_in_training("bundled", "csv", dataset, str(rated), None) == ""
+    command = [model, "--dataset", "csv", "--root", str(rated)]
+    result = CliRunner().invoke(eval_app, command)
+    assert result.exit_code == 0 and "trained on part of these pictures" in result.stderr
+    assert "trained on" not in CliRunner().invoke(eval_app, [*command, "--split", "1"]).stderr

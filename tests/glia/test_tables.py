@@ -136,6 +136,10 @@ def test_the_datasets_are_opened_and_found_by_their_usual_names(tmp_path: Path) 
         "livec": "ChallengeDB_release",
         "tid2013": "TID2013",
     }
+    others = {"LIVE_Challenge": "livec", "LIVE In the Wild": "livec", "FLIVE_Database": "flive"}
+    for index, (called, name) in enumerate({**others, "koniq10k_1024x768": "koniq"}.items()):
+        (tmp_path / str(index) / called).mkdir(parents=True)
+        assert find_datasets(tmp_path / str(index)) == {name: tmp_path / str(index) / called}
     with pytest.raises(UsageError, match="no such folder"):
         find_datasets(tmp_path / "gone")
 
