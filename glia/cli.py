@@ -109,6 +109,10 @@ def train(
         float, typer.Option(help="Share of the pictures to train on, at most 0.8; the test part stays the same.")
     ] = 0.8,
     lower_is_better: Annotated[bool, typer.Option("--lower-is-better", help="The scores of a csv are DMOS.")] = False,
+    dataset_option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="An option of the dataset's reader: column=MOS_zscore (koniq), say."),
+    ] = None,
     pictures: Annotated[
         int,
         typer.Option(
@@ -148,6 +152,10 @@ def train(
         bool,
         typer.Option("--pretrain-backbone", help="Train the backbone itself, from random or given weights."),
     ] = False,
+    model_option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="A field of the architecture's config: rank=16 (lora), say."),
+    ] = None,
     preset: Annotated[
         Preset, typer.Option(help="Widths of the adapters: ours (8 M on ViT-B/16) or LoDa's.")
     ] = Preset.default,
@@ -243,8 +251,11 @@ def _run_config(name: str | None, given: dict[str, Any]) -> "RunConfig":
     """
     from dataclasses import fields
 
+    from glia.data.registry import option_types
     from glia.models import PRESETS
     from glia.models.glianet import GLIANetConfig
+    from glia.models.registry import config_types, model_config
+    from glia.options import read_options
     from glia.training.fit import FitConfig
     from glia.training.recipes import NAMED
     from glia.training.run import SYNTHETIC, RunConfig
@@ -272,14 +283,18 @@ def _run_config(name: str | None, given: dict[str, Any]) -> "RunConfig":
         return replace(config, **{f.name: given[f.name] for f in fields(config) if f.name in given})
 
     architecture = given.get("architecture", base.architecture)
-    kept = base.model if architecture == base.architecture else {}
-    if architecture == "glianet":
-        if "preset" in given:
-            widths = PRESETS[given["preset"]]
-            kept = {**kept, **{name: getattr(widths, name) for name in ("latent_dim", "heads", "up")}}
-        model = chosen(GLIANetConfig(**kept)).to_dict()
-    else:  # another architecture has defaults, and fields, of its own
-        model = {**kept, **{f.name: given[f.name] for f in fields(GLIANetConfig) if f.name in given}}
+    model = dict(base.model) if architecture == base.architecture else {}
+    if "preset" in given:
+        model |= {name: getattr(PRESETS[given["preset"]], name) for name in ("latent_dim", "heads", "up")}
+    model |= {f.name: given[f.name] for f in fields(GLIANetConfig) if f.name in given}
+    if texts := given.get("model_option"):
+        model |= read_options(architecture, texts, config_types(architecture))
+    model = model_config(architecture, **model).to_dict()
+    dataset = given.get("dataset", base.dataset)
+    if (texts := given.get("dataset_option")) and dataset != SYNTHETIC:
+        given["dataset_options"] = read_options(dataset, texts, option_types(dataset))
+    elif texts:
+        raise UsageError("--dataset-option: for datasets of files, not for synthetic; leave out")
     run: RunConfig = replace(chosen(base), model=model, fit=chosen(base.fit))
     return run
 

@@ -90,6 +90,10 @@ def evaluate(
     ] = None,
     part: Annotated[Part, typer.Option(help="Which side of --split.")] = Part.test,
     lower_is_better: Annotated[bool, typer.Option("--lower-is-better", help="The scores of a csv are DMOS.")] = False,
+    dataset_option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="An option of the dataset's reader: column=MOS_zscore (koniq), say."),
+    ] = None,
     pictures: Annotated[
         int,
         typer.Option(
@@ -120,10 +124,12 @@ def evaluate(
         from rich.console import Console
 
         from glia.data import Subset, open_dataset
+        from glia.data.registry import option_types
         from glia.evaluation.datasets import write_predictions
         from glia.evaluation.report import evaluate_dataset, evaluate_photographs
         from glia.evaluation.scoring import open_scorer
         from glia.evaluation.seen import seen_in_training
+        from glia.options import read_options
         from glia_runtime.atomic import atomic_write
 
         _refuse_useless(given_options(context), photos is not None, dataset)
@@ -143,7 +149,9 @@ def evaluate(
         else:
             if cache is not None:
                 raise UsageError("--cache keeps drawn pictures, of synthetic; leave it out, and name files by --root")
-            options = {"higher_is_better": False} if lower_is_better else {}
+            options = read_options(dataset, dataset_option or (), option_types(dataset))
+            if lower_is_better:
+                options["higher_is_better"] = False
             opened = open_dataset(dataset, root, **options)
         whole = opened
         if split is not None:
@@ -169,10 +177,14 @@ def _refuse_useless(given: Mapping[str, object], photos: bool, dataset: str) -> 
         UsageError: they are named.
     """
     of_photos = ("count", "processes")
-    of_datasets = ("dataset", "root", "split", "part", "lower_is_better", "pictures", "cache", "csv")
+    of_datasets = (
+        *("dataset", "root", "split", "part", "lower_is_better", "dataset_option", "pictures", "cache", "csv"),
+    )
     if useless := [name for name in (of_datasets if photos else of_photos) if name in given]:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in useless)
         raise UsageError(f"{options}: {'not with' if photos else 'only with'} --photos; leave out")
+    if "dataset_option" in given and dataset == "synthetic":
+        raise UsageError("--dataset-option: for datasets of files, not for synthetic; leave out")
     if "part" in given and "split" not in given:
         raise UsageError("--part is a side of a split; name the split by --split, or leave out --part")
     if "pictures" in given and dataset != "synthetic":

@@ -18,6 +18,7 @@ from glia.data.views import scoring_views
 from glia.models import create_model, load_backbone_weights
 from glia.models.backbone import create_backbone, input_statistics
 from glia.models.glianet import GLIANetConfig
+from glia.models.registry import model_config
 from glia.training.backbone import BackbonePretraining, whiten_patch_embedding
 from glia.training.caches import compute_priors, picture_store, prior_store
 from glia.training.check import check_pictures
@@ -49,6 +50,7 @@ class RunConfig:
             validation part is left out), or "all" to train on every picture and test on none. Not for synthetic.
         train_share: share of the references to train on, at most 0.8: the test part stays the same (Table 3).
         lower_is_better: the scores of a csv dataset are DMOS.
+        dataset_options: of the dataset's reader. Not for synthetic.
         pictures: pictures drawn for training (synthetic).
         validation_pictures: pictures drawn for validation (synthetic), from another seed.
         architecture: a name of `glia.models.list_models()`.
@@ -66,6 +68,7 @@ class RunConfig:
     split: str = "0"
     train_share: float = 1 - _TEST_SHARE
     lower_is_better: bool = False
+    dataset_options: dict[str, Any] = field(default_factory=dict)
     pictures: int = 4000
     validation_pictures: int = 26
     backbone_weights: str = ""
@@ -75,7 +78,8 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         """Refuse what would have no effect, in one line each."""
-        drawn, filed = ("pictures", "validation_pictures"), ("root", "split", "train_share", "lower_is_better")
+        drawn = ("pictures", "validation_pictures")
+        filed = ("root", "split", "train_share", "lower_is_better", "dataset_options")
         if useless := self._changed(*(filed if self.dataset == SYNTHETIC else drawn)):
             kind = "datasets of files" if self.dataset == SYNTHETIC else "drawn pictures"
             raise UsageError(f"{useless}: for {kind}, not for {self.dataset}; leave out")
@@ -91,7 +95,7 @@ class RunConfig:
 
     def _changed(self, *names: str) -> str:
         """Those fields that differ from their defaults, in words."""
-        return ", ".join(name for name in names if getattr(self, name) != getattr(RunConfig, name))
+        return ", ".join(name for name in names if getattr(self, name) != getattr(RunConfig, name, {}))
 
 
 @dataclass(frozen=True)
@@ -243,7 +247,7 @@ def _open(config: RunConfig, cache: Path | None) -> _Parts:
     if config.dataset == SYNTHETIC:
         drawn = open_dataset(SYNTHETIC, cache, pictures=config.pictures, seed=0)
         return _Parts(drawn, open_dataset(SYNTHETIC, cache, pictures=config.validation_pictures, seed=1), None)
-    options = {"higher_is_better": False} if config.lower_is_better else {}
+    options = {**config.dataset_options, **({"higher_is_better": False} if config.lower_is_better else {})}
     dataset = open_dataset(config.dataset, config.root or None, **options)
     split = split_dataset(dataset, config.split, config.train_share)
     return _Parts(Subset(dataset, split.train), Subset(dataset, split.test), dataset)
@@ -282,11 +286,12 @@ def check_same(out: Path, config: RunConfig) -> None:
     facts = _deciding(config)
     try:
         record = read_record(out)
-        before, now = ({**run, **run["fit"], **run["model"]} for run in (record["config"], facts))
+        before, now = ({**run, **run["fit"], **_whole(run)} for run in (record["config"], facts))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{out}: no run to resume here; start one without --resume") from error
     if record.get("labels"):  # names and scores, as seen from the root, say more than where it lies
         before["root"] = now["root"]
+    before.setdefault("dataset_options", {})  # earlier records have none
     keys = [key for key in {**now, **before} if key not in ("fit", "model")]
     different = [key for key in keys if before.get(key) != now.get(key)]
     if different:
@@ -319,6 +324,11 @@ def _backbone_digest(task: Task) -> str | None:
         return None
     parts = task.module.backbones.items()
     return digest({f"{name} {key}": value for name, part in parts for key, value in part.state_dict().items()})
+
+
+def _whole(run: dict[str, Any]) -> Any:
+    """The fields of a recorded run's model, those with defaults too, whether they were recorded or not."""
+    return json.loads(json.dumps(model_config(run["architecture"], **run["model"]).to_dict()))
 
 
 def _deciding(config: RunConfig) -> dict[str, Any]:
