@@ -67,6 +67,15 @@ def _list_configs(wanted: bool) -> None:
             raise typer.Exit
 
 
+def given_options(context: typer.Context) -> dict[str, Any]:
+    """What was typed on the command line, by the names of the function's parameters."""
+    return {
+        name: value.value if isinstance(value, Enum) else value
+        for name, value in context.params.items()
+        if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+    }
+
+
 @train_app.command(cls=Command)
 def train(
     context: typer.Context,
@@ -100,6 +109,10 @@ def train(
         float, typer.Option(help="Share of the pictures to train on, at most 0.8; the test part stays the same.")
     ] = 0.8,
     lower_is_better: Annotated[bool, typer.Option("--lower-is-better", help="The scores of a csv are DMOS.")] = False,
+    dataset_option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="An option of the dataset's reader: column=MOS_zscore (koniq), say."),
+    ] = None,
     pictures: Annotated[
         int,
         typer.Option(
@@ -131,14 +144,18 @@ def train(
     backbone_weights: Annotated[
         Path | None,
         typer.Option(
-            help="Local weights of the backbone, or a folder with a file for each. Default: timm's hub, and random "
-            "ones where it is out of reach."
+            help="Local weights of the backbone, or a folder with a file for each. Default: timm's hub; where it is "
+            "out of reach, random ones, and with --config none."
         ),
     ] = None,
     pretrain_backbone: Annotated[
         bool,
         typer.Option("--pretrain-backbone", help="Train the backbone itself, from random or given weights."),
     ] = False,
+    model_option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="A field of the architecture's config: rank=16 (lora), say."),
+    ] = None,
     preset: Annotated[
         Preset, typer.Option(help="Widths of the adapters: ours (8 M on ViT-B/16) or LoDa's.")
     ] = Preset.default,
@@ -208,11 +225,7 @@ def train(
     processes, a GPU each: torchrun --nproc-per-node 4 -m glia.cli ...
     """
     names = {"arch": "architecture", "compile_": "compile"}
-    given = {
-        names.get(name, name): value.value if isinstance(value, Enum) else value
-        for name, value in context.params.items()
-        if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
-    }
+    given = {names.get(name, name): value for name, value in given_options(context).items()}
     with errors_on_one_line("glia-train", debug):
         from rich.console import Console
 
@@ -226,6 +239,7 @@ def train(
             Console(stderr=True, markup=False, highlight=False),  # paths may look like markup
             check=check,
             tensorboard=tensorboard,
+            random_backbone=config is None,  # a recipe's figures stand beside the paper's
         )
 
 
@@ -237,8 +251,11 @@ def _run_config(name: str | None, given: dict[str, Any]) -> "RunConfig":
     """
     from dataclasses import fields
 
+    from glia.data.registry import option_types
     from glia.models import PRESETS
     from glia.models.glianet import GLIANetConfig
+    from glia.models.registry import config_types, model_config
+    from glia.options import read_options
     from glia.training.fit import FitConfig
     from glia.training.recipes import NAMED
     from glia.training.run import SYNTHETIC, RunConfig
@@ -266,14 +283,18 @@ def _run_config(name: str | None, given: dict[str, Any]) -> "RunConfig":
         return replace(config, **{f.name: given[f.name] for f in fields(config) if f.name in given})
 
     architecture = given.get("architecture", base.architecture)
-    kept = base.model if architecture == base.architecture else {}
-    if architecture == "glianet":
-        if "preset" in given:
-            widths = PRESETS[given["preset"]]
-            kept = {**kept, **{name: getattr(widths, name) for name in ("latent_dim", "heads", "up")}}
-        model = chosen(GLIANetConfig(**kept)).to_dict()
-    else:  # another architecture has defaults, and fields, of its own
-        model = {**kept, **{f.name: given[f.name] for f in fields(GLIANetConfig) if f.name in given}}
+    model = dict(base.model) if architecture == base.architecture else {}
+    if "preset" in given:
+        model |= {name: getattr(PRESETS[given["preset"]], name) for name in ("latent_dim", "heads", "up")}
+    model |= {f.name: given[f.name] for f in fields(GLIANetConfig) if f.name in given}
+    if texts := given.get("model_option"):
+        model |= read_options(architecture, texts, config_types(architecture))
+    model = model_config(architecture, **model).to_dict()
+    dataset = given.get("dataset", base.dataset)
+    if (texts := given.get("dataset_option")) and dataset != SYNTHETIC:
+        given["dataset_options"] = read_options(dataset, texts, option_types(dataset))
+    elif texts:
+        raise UsageError("--dataset-option: for datasets of files, not for synthetic; leave out")
     run: RunConfig = replace(chosen(base), model=model, fit=chosen(base.fit))
     return run
 

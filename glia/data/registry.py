@@ -1,9 +1,10 @@
 """Datasets by name. A reader registers here in one line; callers stay as they are."""
 
+from collections.abc import Callable
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from glia.data.samples import Dataset
 from glia_runtime.errors import UsageError
@@ -44,15 +45,30 @@ def open_dataset(name: str, root: str | Path | None = None, **options: Any) -> D
         UsageError: an unknown name or option, or no root where files are needed.
         DatasetError: files that are missing or not as the dataset's authors ship them.
     """
-    if name not in _READERS:
-        raise UsageError(f"unknown dataset {name!r}; known: {', '.join(list_datasets())}")
+    _reader(name)
     if root is None and name not in _NEEDS_NO_FILES:
         raise UsageError(f"dataset {name!r} needs to know where its files lie; name them as root (--root)")
-    module, function = _READERS[name]
-    reader = getattr(import_module(module), function)
-    known = list(signature(reader).parameters)[1:]
+    known, reader = option_types(name), _reader(name)
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise UsageError(f"dataset {name!r} has no option {', '.join(unknown)}; known: {', '.join(known) or 'none'}")
-    dataset: Dataset = reader(None if root is None else Path(root), **options)
-    return dataset
+    return reader(None if root is None else Path(root), **options)
+
+
+def option_types(name: str) -> dict[str, Any]:
+    """The options of a dataset's reader with the types of their values.
+
+    Raises:
+        UsageError: an unknown name.
+    """
+    reader = _reader(name)
+    hints = get_type_hints(reader)
+    return {option: hints.get(option, str) for option in list(signature(reader).parameters)[1:]}
+
+
+def _reader(name: str) -> Callable[..., Dataset]:
+    if name not in _READERS:
+        raise UsageError(f"unknown dataset {name!r}; known: {', '.join(list_datasets())}")
+    module, function = _READERS[name]
+    reader: Callable[..., Dataset] = getattr(import_module(module), function)
+    return reader

@@ -1,5 +1,6 @@
 """``glia-eval``: what a model is worth, and how it stands against others."""
 
+from collections.abc import Mapping
 from contextlib import nullcontext
 from enum import Enum
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from glia.cli import given_options
 from glia.evaluation.gmad_cli import gmad
 from glia.evaluation.maps_cli import maps
 from glia.evaluation.tables_cli import add_tables
@@ -59,6 +61,7 @@ class Part(str, Enum):
 
 @app.command("model", cls=Command)
 def evaluate(
+    context: typer.Context,
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A checkpoint, an exported artifact, or: bundled.")],
     photos: Annotated[
         Path | None,
@@ -87,6 +90,10 @@ def evaluate(
     ] = None,
     part: Annotated[Part, typer.Option(help="Which side of --split.")] = Part.test,
     lower_is_better: Annotated[bool, typer.Option("--lower-is-better", help="The scores of a csv are DMOS.")] = False,
+    dataset_option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="An option of the dataset's reader: column=MOS_zscore (koniq), say."),
+    ] = None,
     pictures: Annotated[
         int,
         typer.Option(
@@ -117,11 +124,15 @@ def evaluate(
         from rich.console import Console
 
         from glia.data import Subset, open_dataset
+        from glia.data.registry import option_types
         from glia.evaluation.datasets import write_predictions
         from glia.evaluation.report import evaluate_dataset, evaluate_photographs
         from glia.evaluation.scoring import open_scorer
+        from glia.evaluation.seen import seen_in_training
+        from glia.options import read_options
         from glia_runtime.atomic import atomic_write
 
+        _refuse_useless(given_options(context), photos is not None, dataset)
         scorer = open_scorer(model)
         # paths may look like markup
         out = Console(markup=False, highlight=False)
@@ -138,19 +149,46 @@ def evaluate(
         else:
             if cache is not None:
                 raise UsageError("--cache keeps drawn pictures, of synthetic; leave it out, and name files by --root")
-            options = {"higher_is_better": False} if lower_is_better else {}
+            options = read_options(dataset, dataset_option or (), option_types(dataset))
+            if lower_is_better:
+                options["higher_is_better"] = False
             opened = open_dataset(dataset, root, **options)
+        whole = opened
         if split is not None:
             from glia.training.run import split_dataset
 
             chosen = split_dataset(opened, split)
-            opened = Subset(opened, chosen.train if part is Part.train else chosen.test)
+            opened = Subset(whole, chosen.train if part is Part.train else chosen.test)
+        remark = seen_in_training(model, dataset, whole, root, split if part is Part.test else None)
+        if remark:
+            progress.print(remark, soft_wrap=True)
         with atomic_write(csv) if csv else nullcontext() as temporary:  # which finds out now whether it can be written
             predictions = evaluate_dataset(scorer, opened, out, progress)
             if temporary:
                 write_predictions(predictions, temporary)
         if any(row.error for row in predictions):
             raise typer.Exit(1)
+
+
+def _refuse_useless(given: Mapping[str, object], photos: bool, dataset: str) -> None:
+    """Refuse options that would have no effect.
+
+    Raises:
+        UsageError: they are named.
+    """
+    of_photos = ("count", "processes")
+    of_datasets = (
+        *("dataset", "root", "split", "part", "lower_is_better", "dataset_option", "pictures", "cache", "csv"),
+    )
+    if useless := [name for name in (of_datasets if photos else of_photos) if name in given]:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in useless)
+        raise UsageError(f"{options}: {'not with' if photos else 'only with'} --photos; leave out")
+    if "dataset_option" in given and dataset == "synthetic":
+        raise UsageError("--dataset-option: for datasets of files, not for synthetic; leave out")
+    if "part" in given and "split" not in given:
+        raise UsageError("--part is a side of a split; name the split by --split, or leave out --part")
+    if "pictures" in given and dataset != "synthetic":
+        raise UsageError(f"--pictures are drawn, of synthetic; {dataset} has its own, so leave it out")
 
 
 app.command(cls=Command)(gmad)

@@ -19,9 +19,9 @@ from glia.evaluation.table_report import as_rich, write_table
 from glia.evaluation.tables import Experiment, experiments, quick, synthetic_experiments
 from glia.models import create_model
 from glia.training.record import RUN_FILE
-from glia.training.run import SYNTHETIC, check_same, split_dataset, train
+from glia.training.run import SYNTHETIC, RunConfig, check_same, split_dataset, train
 from glia_runtime.atomic import atomic_write
-from glia_runtime.errors import DatasetError, UsageError
+from glia_runtime.errors import DatasetError, MissingExtraError, UsageError
 
 # What people call a dataset's folder, in lower case and without punctuation; the first is the dataset's own name.
 FOLDERS = {
@@ -29,10 +29,10 @@ FOLDERS = {
     "csiq": ("csiq",),
     "tid2013": ("tid2013",),
     "kadid": ("kadid", "kadid10k"),
-    "koniq": ("koniq", "koniq10k"),
-    "livec": ("livec", "clive", "challengedbrelease"),
+    "koniq": ("koniq", "koniq10k", "koniq10k1024x768"),
+    "livec": ("livec", "clive", "challengedbrelease", "livechallenge", "liveinthewild", "livewild"),
     "spaq": ("spaq",),
-    "flive": ("flive", "paq2piq"),
+    "flive": ("flive", "flivedatabase", "paq2piq"),
 }
 # Of drawn pictures; not the seeds of training (0) and validation (1).
 _TEST_SEED = 2
@@ -51,6 +51,8 @@ class TableRuns:
         backbone_weights: local file, or "" for timm's hub (on synthetic, for the bundled model's).
         precision: of the training steps.
         workers: processes that prepare batches.
+        cache_tokens: see `RunConfig`; of the rows whose model allows it, others do without.
+        compile: have torch.compile translate the training steps.
     """
 
     out: Path
@@ -61,6 +63,8 @@ class TableRuns:
     backbone_weights: str = ""
     precision: str = "fp32"
     workers: int = 0
+    cache_tokens: bool = False
+    compile: bool = False
 
     def splits_of(self, experiment: Experiment) -> int:
         """How many splits, or seeds, of an experiment."""
@@ -69,10 +73,20 @@ class TableRuns:
     def prepare(self, experiment: Experiment) -> Experiment:
         """An experiment with these options."""
         config = experiment.config
-        fit = replace(config.fit, precision=self.precision, workers=self.workers)
+        fit = replace(config.fit, precision=self.precision, workers=self.workers, compile=self.compile)
+        tokens = self.cache_tokens and config.dataset != SYNTHETIC and _has_tokens(config)
         weights = self.backbone_weights or config.backbone_weights
-        prepared = replace(experiment, config=replace(config, backbone_weights=weights, fit=fit))
+        prepared = replace(experiment, config=replace(config, backbone_weights=weights, cache_tokens=tokens, fit=fit))
         return quick(prepared) if self.quick else prepared
+
+
+def _has_tokens(config: RunConfig) -> bool:
+    """Whether a model has a frozen half whose tokens can be kept."""
+    try:
+        with torch.device("meta"):
+            return create_model(config.architecture, **config.model).prior_view == "semantic"
+    except MissingExtraError:  # said where the row is run
+        return False
 
 
 def print_table(
@@ -109,21 +123,23 @@ def print_table(
     for architecture, model in {e.config.architecture: e.config.model for e in wanted}.items():
         with torch.device("meta"):  # likewise, a package that one needs and that is not installed
             create_model(architecture, **model)
-    columns = [*paper.columns, *([SYNTHETIC] if SYNTHETIC in datasets else [])]
+    found = _finished(number, wanted, roots, runs, progress)
+    drawn = SYNTHETIC in datasets or any(column == SYNTHETIC for _, column in found)
+    columns = [*paper.columns, *([SYNTHETIC] if drawn else [])]
     title = f"Table {number}: {paper.title}" + (" (quick: the figures mean nothing)" if runs.quick else "")
-    found: dict[tuple[str, str], list[Agreement]] = {}
     path = runs.out / f"table{number}{'-quick' if runs.quick else ''}"
     for split in range(max(map(runs.splits_of, wanted), default=0)):
         for experiment in wanted:
-            if split < runs.splits_of(experiment):
+            cell = found.setdefault((experiment.row, experiment.column), {})
+            if split < runs.splits_of(experiment) and split not in cell:
                 heading = f"{experiment.row}, {experiment.column}, split {split + 1} of {runs.splits_of(experiment)}"
                 progress.print(heading, highlight=False, soft_wrap=True)
-                result = run_split(experiment, split, roots, runs.out, runs.cache, progress)
-                found.setdefault((experiment.row, experiment.column), []).append(result)
-                write_table(path, title, paper, columns, found)
+                cell[split] = run_split(experiment, split, roots, runs.out, runs.cache, progress)
+                write_table(path, title, paper, columns, _in_order(found))
     out.print(title, highlight=False, soft_wrap=True)
-    out.print(as_rich(paper, columns, found))
-    if found:
+    out.print(as_rich(paper, columns, _in_order(found)))
+    if any(found.values()):
+        write_table(path, title, paper, columns, _in_order(found))
         progress.print(f"kept as {path}.md and {path}.csv", highlight=False, soft_wrap=True)
 
 
@@ -145,6 +161,44 @@ def _choose(number: int, datasets: Sequence[str], rows: Sequence[str]) -> list[E
         if (not rows or experiment.row in rows)
         and (not datasets or {experiment.tested, experiment.config.dataset} & set(datasets))
     ]
+
+
+def _finished(
+    number: int, wanted: Sequence[Experiment], roots: Mapping[str, Path], runs: TableRuns, progress: Console
+) -> dict[tuple[str, str], dict[int, Agreement]]:
+    """Every split that is finished of a table's cells, also of those that this call does not run.
+
+    Raises:
+        UsageError: one of a cell to run was started with other options.
+    """
+    known = experiments(number) + ([] if number == 2 else synthetic_experiments(number))
+    found: dict[tuple[str, str], dict[int, Agreement]] = {}
+    for experiment in map(runs.prepare, known):
+        folders = (runs.out / experiment.name).glob("split-*")
+        results = {int(folder.name[6:]): folder / f"tested-{experiment.tested}.json" for folder in folders}
+        cell: dict[int, Agreement] = {}
+        try:
+            for split, result in results.items():
+                if result.exists():
+                    check_same(result.parent, _config(experiment, split, roots))
+                    cell[split] = Agreement(**json.loads(result.read_text()))
+        except UsageError as error:
+            if experiment in wanted:
+                raise
+            place = f"{experiment.row}, {experiment.column}"
+            progress.print(f"{place}: left out of the table; {error}", highlight=False, soft_wrap=True)
+            continue
+        if cell:
+            found[experiment.row, experiment.column] = cell
+    return found
+
+
+def _in_order(found: Mapping[tuple[str, str], Mapping[int, Agreement]]) -> dict[tuple[str, str], list[Agreement]]:
+    return {cell: [splits[split] for split in sorted(splits)] for cell, splits in found.items()}
+
+
+def _config(experiment: Experiment, number: int, roots: Mapping[str, Path]) -> RunConfig:
+    return replace(experiment.split(number), root=str(roots.get(experiment.config.dataset, "")))
 
 
 def _needed(experiment: Experiment) -> set[str]:
@@ -187,7 +241,7 @@ def run_split(
         DatasetError: pictures to test on that cannot be scored.
         GliaError: whatever training and the dataset's reader raise.
     """
-    config = replace(experiment.split(number), root=str(roots.get(experiment.config.dataset, "")))
+    config = _config(experiment, number, roots)
     folder = out / experiment.name / f"split-{number}"
     result = folder / f"tested-{experiment.tested}.json"
     if result.exists():
@@ -195,7 +249,11 @@ def run_split(
         return Agreement(**json.loads(result.read_text()))
     if cache is None and config.dataset == SYNTHETIC:
         cache = out / "drawn"
-    scorer = open_scorer(str(train(config, folder, cache, (folder / RUN_FILE).exists(), console)))
+    resume = (folder / RUN_FILE).exists()
+    made = train(
+        config, folder, cache, resume, console, random_backbone=experiment.random_backbone, tokens=out / "tokens"
+    )
+    scorer = open_scorer(str(made))
     if experiment.tested == SYNTHETIC:
         tested = open_dataset(SYNTHETIC, cache, pictures=experiment.pictures, seed=_TEST_SEED)
     else:

@@ -28,6 +28,7 @@ class Experiment:
         config: of the first split.
         tested: the dataset that is tested on.
         pictures: how many are drawn to test on (synthetic).
+        random_backbone: whether its backbone may stay random; its figures then mean nothing.
     """
 
     row: str
@@ -36,6 +37,7 @@ class Experiment:
     config: RunConfig
     tested: str
     pictures: int = 26
+    random_backbone: bool = False
 
     def split(self, number: int) -> RunConfig:
         """Of another split; where there are no splits, of another seed."""
@@ -83,19 +85,21 @@ def synthetic_experiments(table: int) -> list[Experiment]:
 def quick(experiment: Experiment) -> Experiment:
     """The same in seconds, to see that everything works: ten steps of the smallest ViT. Its figures mean nothing."""
     config = experiment.config
+    drawn = config.dataset == SYNTHETIC
     widths = {"latent_dim": 16, "heads": 2} if config.architecture == "glianet" else {}
     fit = replace(config.fit, steps=10, epochs=0, views=1, batch_size=24, evaluate_every=10, precision="fp32")
     return replace(
         experiment,
         name=f"quick/{experiment.name}",
         pictures=3,
+        random_backbone=True,
         config=replace(
             config,
             model={**config.model, "backbone": "test_vit", **widths},
             backbone_weights="",
             cache_tokens=False,
-            pictures=round(config.pictures * 6 / _DRAWN),
-            validation_pictures=1,
+            pictures=round(config.pictures * 6 / _DRAWN) if drawn else config.pictures,
+            validation_pictures=1 if drawn else config.validation_pictures,
             fit=fit,
         ),
     )

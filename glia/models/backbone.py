@@ -67,7 +67,7 @@ def input_statistics(backbone: VisionTransformer) -> tuple[Tensor, Tensor]:
     return torch.tensor(config["mean"]) * 255, torch.tensor(config["std"]) * 255
 
 
-def load_backbone_weights(backbone: nn.Module, name: str, source: Path | None) -> str:
+def load_backbone_weights(backbone: nn.Module, name: str, source: Path | None, *, random_will_do: bool = True) -> str:
     """Fill a backbone with weights and say in one line which.
 
     Args:
@@ -75,12 +75,14 @@ def load_backbone_weights(backbone: nn.Module, name: str, source: Path | None) -
         name: its timm name, for the hub.
         source: a local .safetensors or .pt/.pth file of a timm state dict, an .onnx file made by glia-export (its
             backbone), or a folder with a file called `name`; None for timm's hub.
+        random_will_do: whether the weights may stay random where the hub is out of reach.
 
     Returns:
         One line for people: what was loaded, or that the weights stay random and why.
 
     Raises:
-        CheckpointError: a local file that is missing, broken or of another model.
+        CheckpointError: a local file that is missing, broken or of another model; or the hub gave nothing, and random
+            weights will not do.
         MissingExtraError: an .onnx file, and onnx is not installed.
     """
     if source is not None:
@@ -88,6 +90,11 @@ def load_backbone_weights(backbone: nn.Module, name: str, source: Path | None) -
         _load(backbone, name, _tensors_in(source, backbone), source)
         return f"backbone {name}: weights from {source}"
     reason = load_from_hub(backbone, name)
+    if reason and not random_will_do:
+        raise CheckpointError(
+            f"backbone {name}: timm's hub gave no weights ({reason}), and with random ones the figures would mean "
+            "nothing; give a local file of them by --backbone-weights FILE"
+        )
     if reason:
         return f"backbone {name}: random weights, since timm's hub gave none ({reason})"
     return f"backbone {name}: pretrained weights from timm's hub"

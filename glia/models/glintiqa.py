@@ -155,9 +155,14 @@ class GlintIQA(QualityModel):
         return {self.config.backbone: self.vit, self.config.cnn: self.cnn}
 
     def train(self, mode: bool = True) -> "GlintIQA":
-        """Switch to training or evaluation; what is frozen stays in evaluation mode, its batch statistics as well."""
+        """Switch to training or evaluation; what is frozen stays in evaluation mode, and so does batch normalisation.
+
+        Layer 3's has trained scales and shifts, but its statistics are the pretrained ones: those of a batch would be
+        other ones in each of several processes, which then train another model than one does.
+        """
         super().train(mode)
-        for part in self._frozen():
+        norms = [part for part in self.cnn.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
+        for part in [*self._frozen(), *norms]:
             part.eval()
         return self
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import fields
-from typing import Any
+from typing import Any, get_type_hints
 
 from glia.models.base import ModelConfig, QualityModel
 from glia_runtime.errors import UsageError
@@ -43,11 +43,27 @@ def create_model(name: str = "glianet", **config: Any) -> QualityModel:
     Raises:
         UsageError: an unknown architecture, an unknown field, or a value the architecture refuses.
     """
-    if name not in _ARCHITECTURES:
-        raise UsageError(f"unknown architecture {name!r}; known: {', '.join(list_models())}")
-    architecture = _ARCHITECTURES[name]
-    known = [field.name for field in fields(architecture.config_type)]
+    made = model_config(name, **config)
+    return _ARCHITECTURES[name](made)
+
+
+def model_config(name: str, **config: Any) -> ModelConfig:
+    """The config that `create_model` builds from; the same arguments and errors."""
+    known = config_types(name)
     unknown = sorted(set(config) - set(known))
     if unknown:
         raise UsageError(f"{name} has no config field {', '.join(unknown)}; its fields: {', '.join(known)}")
-    return architecture(architecture.config_type(**config))
+    return _ARCHITECTURES[name].config_type(**config)
+
+
+def config_types(name: str) -> dict[str, Any]:
+    """The fields of an architecture's config with their types.
+
+    Raises:
+        UsageError: an unknown architecture.
+    """
+    if name not in _ARCHITECTURES:
+        raise UsageError(f"unknown architecture {name!r}; known: {', '.join(list_models())}")
+    config = _ARCHITECTURES[name].config_type
+    hints = get_type_hints(config)
+    return {field.name: hints[field.name] for field in fields(config)}

@@ -3,7 +3,6 @@
 F_s depends on no random choice but the mirror image, so the frozen half need not run again at every step.
 """
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from glia.data.views import Drawn, or_raise, read_all, scoring_views
 from glia.models import QualityModel
 from glia.training.fit import PRECISIONS, FitConfig
 from glia.training.log import progress
+from glia.training.record import digest
 from glia_runtime.errors import GliaError, UsageError
 from glia_runtime.view_spec import FragmentViews
 
@@ -82,14 +82,10 @@ def prior_store(model: QualityModel, folder: Path, precision: torch.dtype) -> Ar
             "tokens cannot be cached here, only where a frozen half always sees the whole resized picture (glianet "
             "with --guidance semantic and without --token-drop); leave out --cache-tokens"
         )
-    digest = hashlib.sha256()
     frozen = {
         name: tensor for name, tensor in model.state_dict().items() if name.startswith(("backbone.", "mean", "std"))
     }
-    for name, tensor in frozen.items():
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return ArrayStore(folder, f"prior 1 {digest.hexdigest()} {precision}")
+    return ArrayStore(folder, f"prior 1 {digest(frozen)} {precision}")
 
 
 @torch.no_grad()

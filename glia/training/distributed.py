@@ -1,7 +1,7 @@
 """The processes that share one run: a GPU each, started by `torchrun`. Alone, a run needs none of this."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -58,6 +58,15 @@ class Processes:
             from accelerate import PartialState
 
             PartialState().wait_for_everyone()
+
+    def share(self, tensors: Iterable[Tensor]) -> None:
+        """Give every process the first one's values, in place: it alone may have reached timm's hub, for instance."""
+        if self.count == 1:
+            return
+        from accelerate.utils import broadcast
+
+        for tensor in tensors:
+            tensor.detach().copy_(broadcast(tensor.detach().to(self.device)))
 
     def gather(self, part: Tensor) -> Tensor:
         """[b, ...] of every process, joined in the order of their ranks: [B, ...].

@@ -104,7 +104,7 @@ def _tensorboard(folder: Path, start: int) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ModuleNotFoundError as error:
         raise MissingExtraError.for_package("tensorboard", "tensorboard", "--tensorboard") from error
-    return SummaryWriter(str(folder), purge_step=start)
+    return SummaryWriter(str(folder), purge_step=start + 1)  # from this step on
 
 
 @contextmanager

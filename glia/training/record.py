@@ -1,27 +1,38 @@
 """What a run's folder says of the run a year later: `run.json`."""
 
+import hashlib
 import json
 import os
 import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 import glia
-from glia.data.samples import Dataset
+from glia.data.samples import Dataset, Sample
 from glia.training.distributed import Processes
 from glia_runtime.atomic import atomic_write
 
 RUN_FILE = "run.json"
 
 
-def write_record(out: Path, config: dict[str, Any], split: dict[str, list[str]], processes: Processes) -> None:
+def write_record(
+    out: Path,
+    config: dict[str, Any],
+    split: dict[str, list[str]],
+    processes: Processes,
+    *,
+    labels: str | None = None,
+    backbone: str | None = None,
+) -> None:
     """Write a run's facts: what it was asked to do, on which pictures, by which software, on which machine.
 
     Args:
@@ -29,6 +40,8 @@ def write_record(out: Path, config: dict[str, Any], split: dict[str, list[str]],
         config: JSON-ready.
         split: the pictures of "train" and "test", see `picture_names`.
         processes: the run's.
+        labels: of both parts, see `labels_digest`; None where pictures are drawn.
+        backbone: `digest` of the weights that the backbones start from; None where they are what is trained.
     """
     content = {
         "config": config,
@@ -44,6 +57,8 @@ def write_record(out: Path, config: dict[str, Any], split: dict[str, list[str]],
             "processes": processes.count,
         },
         "versions": dict(sorted((found.name.lower(), found.version) for found in distributions())),
+        "backbone": backbone,
+        "labels": labels,
         "split": split,
     }
     with atomic_write(out / RUN_FILE) as temporary:
@@ -60,10 +75,42 @@ def read_record(out: Path) -> dict[str, Any]:
     return content
 
 
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over names and values."""
+    found = hashlib.sha256()
+    for name, tensor in tensors.items():
+        found.update(name.encode())
+        found.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
+
+
 def picture_names(dataset: Dataset) -> list[str]:
     """What names each picture in a split list: its file, or what it was made from, once, where it has none."""
     samples = (dataset[index] for index in range(len(dataset)))
-    return list(dict.fromkeys(str(sample.path or sample.reference) for sample in samples))
+    return list(dict.fromkeys(_name(sample) for sample in samples))
+
+
+def labels_digest(parts: Sequence[Dataset], root: str) -> str:
+    """SHA-256 over the name and the score of every sample of some parts; the same when `root` has moved."""
+    found = hashlib.sha256()
+    for part in parts:
+        for index in range(len(part)):
+            sample = part[index]
+            found.update(f"{below(root, _name(sample))}\0{float(sample.score)!r}\n".encode("utf-8", "surrogateescape"))
+        found.update(b"\n")
+    return found.hexdigest()
+
+
+def below(root: str, name: str) -> str:
+    """A picture's name as seen from the dataset's root, its folder or a file in that."""
+    for folder in (Path(root), Path(root).parent):
+        if name.startswith(prefix := f"{folder}{os.sep}"):
+            return name[len(prefix) :]
+    return name
+
+
+def _name(sample: Sample) -> str:
+    return str(sample.path or sample.reference)
 
 
 def _commit() -> str | None:

@@ -18,12 +18,13 @@ from glia.data.views import scoring_views
 from glia.models import create_model, load_backbone_weights
 from glia.models.backbone import create_backbone, input_statistics
 from glia.models.glianet import GLIANetConfig
+from glia.models.registry import model_config
 from glia.training.backbone import BackbonePretraining, whiten_patch_embedding
 from glia.training.caches import compute_priors, picture_store, prior_store
 from glia.training.check import check_pictures
 from glia.training.distributed import Processes
 from glia.training.fit import PRECISIONS, FitConfig, fit
-from glia.training.record import RUN_FILE, picture_names, read_record, write_record
+from glia.training.record import RUN_FILE, below, digest, labels_digest, picture_names, read_record, write_record
 from glia.training.state import RESUME_FILE
 from glia.training.tasks import BackboneTask, QualityTask, Task
 from glia_runtime.errors import OutputError, UsageError
@@ -49,6 +50,7 @@ class RunConfig:
             validation part is left out), or "all" to train on every picture and test on none. Not for synthetic.
         train_share: share of the references to train on, at most 0.8: the test part stays the same (Table 3).
         lower_is_better: the scores of a csv dataset are DMOS.
+        dataset_options: of the dataset's reader. Not for synthetic.
         pictures: pictures drawn for training (synthetic).
         validation_pictures: pictures drawn for validation (synthetic), from another seed.
         architecture: a name of `glia.models.list_models()`.
@@ -66,6 +68,7 @@ class RunConfig:
     split: str = "0"
     train_share: float = 1 - _TEST_SHARE
     lower_is_better: bool = False
+    dataset_options: dict[str, Any] = field(default_factory=dict)
     pictures: int = 4000
     validation_pictures: int = 26
     backbone_weights: str = ""
@@ -75,13 +78,24 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         """Refuse what would have no effect, in one line each."""
-        if self.dataset == SYNTHETIC:
-            files = {"root": "", "split": "0", "train_share": 1 - _TEST_SHARE, "lower_is_better": False}
-            useless = [name for name, default in files.items() if getattr(self, name) != default]
-            if useless:
-                raise UsageError(f"{', '.join(useless)}: for datasets of files, not for {SYNTHETIC}; leave out")
-        if self.pretrain_backbone and self.architecture != "glianet":
+        drawn = ("pictures", "validation_pictures")
+        filed = ("root", "split", "train_share", "lower_is_better", "dataset_options")
+        if useless := self._changed(*(filed if self.dataset == SYNTHETIC else drawn)):
+            kind = "datasets of files" if self.dataset == SYNTHETIC else "drawn pictures"
+            raise UsageError(f"{useless}: for {kind}, not for {self.dataset}; leave out")
+        if not self.pretrain_backbone:
+            return
+        if self.architecture != "glianet":
             raise UsageError(f"a backbone is trained alone, not as {self.architecture}'s; name it by --backbone")
+        plain = GLIANetConfig(**{**self.model, "backbone": GLIANetConfig.backbone}).to_dict()
+        above = [name for name, value in plain.items() if value != getattr(GLIANetConfig, name)]
+        above += ["loss"] if self.fit.loss != FitConfig.loss else []
+        if above:
+            raise UsageError(f"{', '.join(above)}: of a model on top of a backbone, which is trained alone; leave out")
+
+    def _changed(self, *names: str) -> str:
+        """Those fields that differ from their defaults, in words."""
+        return ", ".join(name for name in names if getattr(self, name) != getattr(RunConfig, name, {}))
 
 
 @dataclass(frozen=True)
@@ -98,6 +112,10 @@ class _Parts:
             return {}
         return {"train": picture_names(self.train), "test": picture_names(self.validation)}
 
+    def labels(self, root: str) -> str | None:
+        """What their scores are recorded as; looks at every sample, too."""
+        return None if self.whole is None else labels_digest((self.train, self.validation), root)
+
 
 def train(
     config: RunConfig,
@@ -108,6 +126,8 @@ def train(
     *,
     check: bool = False,
     tensorboard: bool = False,
+    random_backbone: bool = True,
+    tokens: Path | None = None,
 ) -> Path:
     """Run, or continue, a training and return the path of what it made.
 
@@ -122,13 +142,17 @@ def train(
         console: for progress and remarks.
         check: decode every picture first, and do not start where one cannot be used.
         tensorboard: write the rows of `metrics.csv` for TensorBoard, too.
+        random_backbone: whether a backbone that timm's hub has no weights for may stay random.
+        tokens: where tokens are kept without a `cache`; None for `out`.
 
     Raises:
         UsageError: options that do not fit together, or `resume` without a run of the same config.
         DatasetError: files that are missing, or pictures that `check` found unusable.
         OutputError: `out` holds a run already, or cannot be written.
-        CheckpointError: backbone weights or state that cannot be read.
+        CheckpointError: backbone weights or state that cannot be read, or weights that are not had and needed.
     """
+    if check and config.dataset == SYNTHETIC:
+        raise UsageError("check: pictures that are drawn need none; leave out --check")
     processes = Processes.join()
     if config.pretrain_backbone and (processes.count > 1 or config.cache_tokens):
         raise UsageError("a backbone is trained by one process, and without --cache-tokens")
@@ -139,17 +163,20 @@ def train(
     parts = _open(config, cache)
     config.fit.check(parts.train, parts.validation, processes)
     torch.manual_seed(config.fit.seed)  # of the initial weights
-    task, remark = _task(config, parts.train, console)
-    priors = _prior_store(config, task, parts.train, cache or out / "tokens")
+    # The other processes get the first one's weights.
+    task, remark = _task(config, parts.train, console, random_backbone or not processes.first)
+    processes.share(task.module.state_dict().values())
+    weights = _backbone_digest(task)
+    priors = _prior_store(config, task, parts.train, cache or tokens or out / "tokens")
     # What looks at every sample comes after all that may be refused at once, and before the folder is taken, so that
     # a mistake leaves it free.
     if check and processes.first and parts.whole is not None:
         check_pictures(parts.whole, config.fit.workers, console)
+    labels = parts.labels(config.root) if resume or processes.first else None
     if resume:
-        if read_record(out).get("split") != parts.names():
-            raise UsageError(f"{out}: the dataset's pictures are not those it was started with; restore them")
+        _check_resumed(out, config, parts, labels, weights, remark)
     elif processes.first:
-        write_record(out, _deciding(config), parts.names(), processes)
+        write_record(out, _deciding(config), parts.names(), processes, labels=labels, backbone=weights)
     console.print(remark, highlight=False, soft_wrap=True)
     trainable = sum(p.numel() for p in task.module.parameters() if p.requires_grad)
     console.print(
@@ -163,7 +190,14 @@ def train(
         if processes.first:
             compute_priors(task.module, parts.train, priors, config.fit, processes.device, console)
         processes.wait()
-    facts = {"dataset": config.dataset, "backbone_weights": remark, "glia": version("glia")}
+    facts = {
+        "dataset": config.dataset,
+        "split": config.split,
+        "train_share": config.train_share,
+        "labels": labels,
+        "backbone_weights": remark,
+        "glia": version("glia"),
+    }
     found = fit(
         task,
         parts.train,
@@ -213,7 +247,7 @@ def _open(config: RunConfig, cache: Path | None) -> _Parts:
     if config.dataset == SYNTHETIC:
         drawn = open_dataset(SYNTHETIC, cache, pictures=config.pictures, seed=0)
         return _Parts(drawn, open_dataset(SYNTHETIC, cache, pictures=config.validation_pictures, seed=1), None)
-    options = {"higher_is_better": False} if config.lower_is_better else {}
+    options = {**config.dataset_options, **({"higher_is_better": False} if config.lower_is_better else {})}
     dataset = open_dataset(config.dataset, config.root or None, **options)
     split = split_dataset(dataset, config.split, config.train_share)
     return _Parts(Subset(dataset, split.train), Subset(dataset, split.test), dataset)
@@ -244,21 +278,57 @@ def _claim(out: Path, config: RunConfig, resume: bool) -> None:
 
 
 def check_same(out: Path, config: RunConfig) -> None:
-    """Check that the run in `out` was started with `config`.
+    """Check that the run in `out` was started with `config`; the dataset may have moved since.
 
     Raises:
         UsageError: it was not, or there is none.
     """
     facts = _deciding(config)
     try:
-        stored = read_record(out)["config"]
-        before, now = ({**run, **run["fit"], **run["model"]} for run in (stored, facts))
+        record = read_record(out)
+        before, now = ({**run, **run["fit"], **_whole(run)} for run in (record["config"], facts))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{out}: no run to resume here; start one without --resume") from error
+    if record.get("labels"):  # names and scores, as seen from the root, say more than where it lies
+        before["root"] = now["root"]
+    before.setdefault("dataset_options", {})  # earlier records have none
     keys = [key for key in {**now, **before} if key not in ("fit", "model")]
     different = [key for key in keys if before.get(key) != now.get(key)]
     if different:
         raise UsageError(f"{out}: was started with another {', '.join(different)}; resume with the same options")
+
+
+def _check_resumed(
+    out: Path, config: RunConfig, parts: _Parts, labels: str | None, weights: str | None, remark: str
+) -> None:
+    """Refuse what no option shows: other pictures or scores, or other weights, under the same name.
+
+    What an earlier version did not record is not compared.
+    """
+    record = read_record(out)
+    if _below(record["config"]["root"], record.get("split", {})) != _below(config.root, parts.names()):
+        raise UsageError(f"{out}: the dataset's pictures are not those it was started with; restore them")
+    if record.get("labels") not in (None, labels):
+        raise UsageError(f"{out}: the dataset's scores are not those it was started with; restore them")
+    before = record.get("backbone")
+    if before is not None and before != weights:
+        raise UsageError(f"{out}: was started from other backbone weights; restore those (now: {remark})")
+
+
+def _below(root: str, split: dict[str, list[str]]) -> dict[str, list[str]]:
+    return {part: [below(root, name) for name in names] for part, names in split.items()}
+
+
+def _backbone_digest(task: Task) -> str | None:
+    if not isinstance(task, QualityTask):
+        return None
+    parts = task.module.backbones.items()
+    return digest({f"{name} {key}": value for name, part in parts for key, value in part.state_dict().items()})
+
+
+def _whole(run: dict[str, Any]) -> Any:
+    """The fields of a recorded run's model, those with defaults too, whether they were recorded or not."""
+    return json.loads(json.dumps(model_config(run["architecture"], **run["model"]).to_dict()))
 
 
 def _deciding(config: RunConfig) -> dict[str, Any]:
@@ -277,14 +347,18 @@ def _prior_store(config: RunConfig, task: Task, dataset: Dataset, folder: Path) 
     return prior_store(task.module, folder, PRECISIONS[config.fit.precision])
 
 
-def _task(config: RunConfig, dataset: Dataset, console: Console) -> tuple[Task, str]:
+def _task(config: RunConfig, dataset: Dataset, console: Console, random_backbone: bool) -> tuple[Task, str]:
     samples = _labelled(dataset, console)
     scores = np.array([sample.score for sample in samples])
     mean, std = float(scores.mean()), max(float(scores.std()), 1e-6)
     source = Path(config.backbone_weights) if config.backbone_weights else None
     if not config.pretrain_backbone:
         model = create_model(config.architecture, **config.model)
-        remark = "\n".join(load_backbone_weights(part, name, source) for name, part in model.backbones.items())
+        remarks = [
+            load_backbone_weights(part, name, source, random_will_do=random_backbone)
+            for name, part in model.backbones.items()
+        ]
+        remark = "\n".join(remarks)
         return QualityTask(model, dataset.scale, mean, std, config.fit.loss, config.cache_tokens), remark
     name = GLIANetConfig(**config.model).backbone
     spec = FragmentViews()

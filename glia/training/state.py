@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from glia_runtime.atomic import atomic_write
 from glia_runtime.errors import CheckpointError
@@ -25,6 +25,8 @@ class State:
         last: the last evaluation: step and, where there is something to evaluate on, srcc and plcc.
         best: that with the highest SRCC so far.
         seconds: spent on the steps and evaluations done.
+        predicted: late predictions, the newest last, from which the scale is learnt that a loss leaves open; float [N].
+        target: their standardised labels.
     """
 
     module: nn.Module
@@ -34,11 +36,18 @@ class State:
     last: dict[str, float]
     best: dict[str, float]
     seconds: float
+    predicted: Tensor
+    target: Tensor
 
     @classmethod
     def begin(cls, module: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> "State":
         """Before the first step."""
-        return cls(module, optimizer, scaler, 0, {}, {}, 0.0)
+        return cls(module, optimizer, scaler, 0, {}, {}, 0.0, torch.empty(0), torch.empty(0))
+
+    def see(self, predicted: Tensor, target: Tensor, most: int) -> None:
+        """Add a batch's predictions and labels, [B] each, and forget all but the last `most`."""
+        self.predicted = torch.cat([self.predicted.to(predicted), predicted.detach()])[-most:]
+        self.target = torch.cat([self.target.to(target), target])[-most:]
 
     def store(self, path: Path) -> None:
         """Write it.
@@ -54,6 +63,7 @@ class State:
             "last": self.last,
             "best": self.best,
             "seconds": self.seconds,
+            "seen": torch.stack([self.predicted.cpu().double(), self.target.cpu().double()]),
         }
         buffer = io.BytesIO()
         torch.save(content, buffer)
@@ -76,6 +86,7 @@ class State:
                 self.scaler.load_state_dict(content["scaler"])
             self.step, self.last, self.best = int(content["step"]), dict(content["last"]), dict(content["best"])
             self.seconds = float(content.get("seconds", 0.0))  # earlier states go on without
+            self.predicted, self.target = content.get("seen", torch.empty(2, 0))
         except Exception as error:  # whatever a broken file or another model's state makes torch raise
             reason = str(error).replace("\n", " ")[:160]
             raise CheckpointError(

@@ -35,20 +35,33 @@ def test_training_options_reach_the_run(tmp_path: Path, monkeypatch: pytest.Monk
         (["--arch", "adapter", "--preset", "loda"], "glianet's adapters"),
         (["--pretrain-backbone", "--arch", "vpt"], "not as vpt's"),
         (["--backbone", "test_vit", "--train-share", "0.2"], "for datasets of files"),
+        (["--check"], "leave out --check"),
+        (["--pretrain-backbone", "--loss", "l1", "--guidance", "detail"], "guidance, loss: of a model on top"),
+        (["--pretrain-backbone", "--preset", "loda"], "latent_dim, heads, up: of a model on top"),
+        (["--pretrain-backbone", "--token-drop", "0.5"], "token_drop: of a model on top"),
+        (["--dataset", "csv", "--pictures", "8"], "pictures: for drawn pictures, not for csv"),
         (["--learning-rate", "-1"], "learning_rate must be"),
         (["--backbone", "test_vit", "--backbone-weights", "gone.pth"], "gone.pth"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path: Path, options: list[str], says: str) -> None:
-    small = ["--pictures", "1", "--validation-pictures", "1", "--out", str(tmp_path / "run")]
-    result = CliRunner().invoke(train_app, [*small, *options])
+    small = [] if "--dataset" in options else ["--pictures", "1", "--validation-pictures", "1"]
+    result = CliRunner().invoke(train_app, ["--out", str(tmp_path / "run"), *small, *options])
     assert result.exit_code == 2
     assert says in result.stderr and "Traceback" not in result.stderr
     assert result.stderr.count("\n") == 1 and result.stderr.startswith("glia-train: ")
 
 
 def test_evaluation_mistakes_are_one_line(tmp_path: Path) -> None:
+    photos = ["bundled", "--photos", str(tmp_path)]
     for options, says in (
+        (
+            [*photos, "--dataset", "csv", "--split", "99", "--csv", "out.csv"],
+            "--dataset, --split, --csv: not with --photos",
+        ),
+        (["bundled", "--processes", "2"], "--processes: only with --photos"),
+        (["bundled", "--dataset", "csv", "--root", "x.csv", "--part", "train"], "by --split"),
+        (["bundled", "--dataset", "csv", "--root", "x.csv", "--pictures", "4"], "csv has its own"),
         ([str(tmp_path / "gone.pt")], "gone.pt"),
         ([str(tmp_path / "gone.onnx"), "--photos", str(tmp_path)], "gone.onnx"),
     ):

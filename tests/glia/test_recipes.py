@@ -71,7 +71,7 @@ def test_a_named_config_is_the_recipe_and_options_override_it(monkeypatch: pytes
     assert changed.split == "7" and changed.cache_tokens and changed.fit.batch_size == 128
     assert changed.model["backbone"] == "test_vit" and changed.model["glr"] is False
     other = _chosen(monkeypatch, "--config", "table6/koniq-lora", "--backbone", "test_vit")
-    assert (other.architecture, other.model) == ("lora", {"backbone": "test_vit"})
+    assert (other.architecture, other.model["backbone"], other.model["rank"]) == ("lora", "test_vit", 8)
     wider = _chosen(monkeypatch, "--config", "table4/koniq-lgf-only", "--preset", "loda", "--heads", "2")
     assert wider.model == {**recipe.model, "latent_dim": 64, "heads": 2, "up": "wide"}
     stepped = _chosen(monkeypatch, "--config", "table1/live", "--steps", "9")

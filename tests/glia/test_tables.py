@@ -136,8 +136,31 @@ def test_the_datasets_are_opened_and_found_by_their_usual_names(tmp_path: Path) 
         "livec": "ChallengeDB_release",
         "tid2013": "TID2013",
     }
+    others = {"LIVE_Challenge": "livec", "LIVE In the Wild": "livec", "FLIVE_Database": "flive"}
+    for index, (called, name) in enumerate({**others, "koniq10k_1024x768": "koniq"}.items()):
+        (tmp_path / str(index) / called).mkdir(parents=True)
+        assert find_datasets(tmp_path / str(index)) == {name: tmp_path / str(index) / called}
     with pytest.raises(UsageError, match="no such folder"):
         find_datasets(tmp_path / "gone")
+
+
+def test_tokens_are_kept_for_the_rows_whose_model_has_them(tmp_path: Path) -> None:
+    runs = TableRuns(tmp_path, cache_tokens=True, compile=True)
+    chosen = {(n, e.row): runs.prepare(e).config for n in (4, 5, 6) for e in experiments(n)}
+    assert all(config.fit.compile for config in chosen.values())
+    assert {row for (_, row), config in chosen.items() if config.cache_tokens} == {
+        *PAPER[4].rows,
+        *("x_s guides x_s", "x_s guides x_d"),
+        OURS,
+    }
+    assert not runs.prepare(synthetic_experiments(1)[0]).config.cache_tokens  # drawn pictures have none
+
+
+def test_tokens_are_shared_by_the_splits(ratings: Path, tmp_path: Path) -> None:
+    experiment = small(of(1, OURS, "koniq"))
+    experiment = replace(experiment, config=replace(experiment.config, cache_tokens=True))
+    run_split(experiment, 0, {"csv": ratings}, tmp_path, None, quiet())
+    assert list((tmp_path / "tokens").rglob("*.npy"))
 
 
 ABLATIONS = {e.name: e for number in (4, 5, 6) for e in experiments(number) if e.column == "koniq"}
@@ -288,6 +311,7 @@ def test_a_path_that_looks_like_markup_is_printed_as_it_is(tmp_path: Path) -> No
         (["table1", "--data", "nowhere"], "nowhere: no such folder"),
         (["table2", "--dataset", "synthetic"], "table 2 goes from one dataset to another"),
         (["table4", "--quick", "--precision", "bf16"], "leave out --precision"),
+        (["table4", "--quick", "--cache-tokens"], "leave out --precision, --cache-tokens"),
         (["table4", "--quick", "--backbone-weights", "vit.pth"], "and --backbone-weights"),
     ],
 )

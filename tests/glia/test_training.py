@@ -224,7 +224,8 @@ def test_refuses_to_mix_runs(cache: Path, tmp_path: Path) -> None:
 
 
 def test_pretrained_backbone_serves_a_model(cache: Path, tmp_path: Path) -> None:
-    made = train(replace(RUN, pretrain_backbone=True), tmp_path / "backbone", cache, False, quiet())
+    alone = replace(RUN, model={"backbone": "test_vit"}, pretrain_backbone=True)
+    made = train(alone, tmp_path / "backbone", cache, False, quiet())
     assert made.name == "backbone.safetensors"
     frozen = train(replace(RUN, backbone_weights=str(made)), tmp_path / "model", cache, False, quiet())
     model = load_checkpoint(frozen)
@@ -232,7 +233,7 @@ def test_pretrained_backbone_serves_a_model(cache: Path, tmp_path: Path) -> None
 
     weights = load_file(made)
     assert torch.equal(model.state_dict()["backbone.blocks.0.attn.qkv.weight"], weights["blocks.0.attn.qkv.weight"])
-    again = replace(RUN, pretrain_backbone=True, backbone_weights=str(made), fit=replace(FIT, learning_rate=0.0))
+    again = replace(alone, backbone_weights=str(made), fit=replace(FIT, learning_rate=0.0))
     kept = load_file(train(again, tmp_path / "again", cache, False, quiet()))
     assert all(torch.equal(kept[name], weights[name]) for name in weights)
 

@@ -152,6 +152,21 @@ def test_the_scale_that_a_correlation_leaves_open_is_learnt() -> None:
     assert task.module.score_std == pytest.approx(30)
 
 
+def test_the_scale_is_learnt_from_an_epoch_however_often_a_run_is_evaluated(
+    rated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr(QualityTask, "calibrate", lambda _, predicted, target: seen.append(len(predicted)))
+    config = small_run(rated, loss="correlation", evaluate_every=1)
+    out = train(config, tmp_path / "run", None, False, console()).parent
+    assert seen == [8, 16, 16, 16]  # 16 pictures an epoch
+    state = torch.load(out / "resume.pt", weights_only=True)
+    assert state.pop("seen").shape == (2, 16)
+    torch.save({**state, "step": 3}, out / "resume.pt")  # as an earlier version left it, a step before the end
+    train(config, out, None, True, console())
+    assert seen[4:] == [8]
+
+
 def test_a_loss_that_is_not_finite_names_its_pictures(rated: Path, tmp_path: Path) -> None:
     whole = open_dataset("csv", rated)
 
@@ -162,7 +177,7 @@ def test_a_loss_that_is_not_finite_names_its_pictures(rated: Path, tmp_path: Pat
 
     task = QualityTask(create_model(backbone="test_vit", latent_dim=16, heads=2), whole.scale, 0.0, 1.0)
     config = replace(small_run(rated).fit, batch_size=20)
-    with pytest.raises(GliaError, match=rf"nan at step 0, .* for {whole[5].path}; look"):
+    with pytest.raises(GliaError, match=rf"nan at step 0, .* for {whole[5].path}; look at them; start anew with"):
         fit(task, OneBad(whole, range(20)), Subset(whole, ()), config, tmp_path, console(), {})
     with torch.no_grad():
         task.module.get_parameter("head.bias").fill_(torch.inf)
@@ -257,6 +272,11 @@ def test_curves_for_tensorboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     assert [(event.step, event.value) for event in events.Scalars("loss")] == [(2, 0.5)]
+    again = Log(tmp_path, console(), 2, tensorboard=True)  # resumed after step 2
+    again.append({"step": 4, "loss": 0.25}, 1)
+    again.close()
+    events.Reload()
+    assert [(event.step, event.value) for event in events.Scalars("loss")] == [(2, 0.5), (4, 0.25)]
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(MissingExtraError, match=r"glia\[tensorboard\]"):
         Log(tmp_path, console(), 0, tensorboard=True)
