@@ -165,7 +165,7 @@ def infer(
     """  # noqa: D301 (click takes a real backspace for: do not rewrap)
     failures = _Failures(fail_fast)
     with errors_on_one_line("glia-infer", debug):
-        from glia_runtime.output import failed_rows, is_complete, open_output
+        from glia_runtime.output import check_complete, is_complete, open_output
         from glia_runtime.selection import Selection
 
         if info is not None and images:
@@ -176,13 +176,19 @@ def infer(
             raise UsageError("--report shows thumbnails, which rows of an earlier run lack; leave out --resume")
         elif (report or maps) and not images:
             raise UsageError("--report and --maps show pictures, and none were given; name some files")
-        elif resume and output is not None and is_complete(output):
-            failures.number = failed_rows(output, _pick_format(format_, output).value)
-            failed = f" (pictures that failed: {failures.number:,})" if failures.number else ""
-            say("glia-infer", f"{output}: is complete{failed}; without --resume it is made anew")
         elif images:
             selection = Selection(sort.value if sort else None, top, below)
             written_as = _pick_format(format_, output).value
+            if resume and output is not None and is_complete(output):
+                _open(model, device, backend, self_test, debug).stream((), draft=draft)  # what cannot work, says so
+                named = filter(None, _named(images, recursive, failures))
+                failed, unnamed = check_complete(output, written_as, selection, named)
+                failures.number += failed
+                said = f" (pictures that failed: {failed:,})" if failed else ""
+                said += " and not sorted again" if sort else ""
+                say("glia-infer", f"{output}: is complete{said}; without --resume it is made anew")
+                _say_unnamed(unnamed)
+                raise typer.Exit(SOME_FAILED if failures.number else SCORED)
             with _open_report(report) as page, open_output(output, written_as, selection, resume) as target:
                 scorer = _open(model, device, backend, self_test, debug)
                 target.begin(scorer.manifest, scorer.title + (" with --draft" if draft else ""))
@@ -242,7 +248,7 @@ def _score(
     maps: Path | None,
     failures: _Failures,
 ) -> None:
-    from glia_runtime.listing import STDIN, find_pictures, paths_from_stdin
+    from glia_runtime.listing import STDIN, find_pictures
     from glia_runtime.progress import progress
     from glia_runtime.thumbnails import THUMBNAIL_SIDE
 
@@ -256,14 +262,10 @@ def _score(
                 failures.add(result.error)
             yield result
 
-    def named() -> Iterator[str | None]:
-        for name in images:
-            yield from paths_from_stdin() if name == STDIN else find_pictures([name], recursive, failures.add)
-
     def everything() -> Iterator[str]:
         return find_pictures(images, recursive, complain=lambda line: None)
 
-    paths = target.without_done(named())
+    paths = target.without_done(_named(images, recursive, failures))
     thumbnails = None if page is None else THUMBNAIL_SIDE
     with contextlib.closing(stream(paths, thumbnails=thumbnails)) as scored:
         results = checked(scored)
@@ -279,9 +281,21 @@ def _score(
             return
         with progress(results, target.done, None if STDIN in images else everything) as shown:
             target.take(shown)
-    if target.unnamed:
-        say("glia-infer", f"{target.unnamed:,} kept rows are of pictures that this run does not name")
-        failures.number += target.unnamed_failed
+    _say_unnamed(target.unnamed)
+    failures.number += target.unnamed_failed
+
+
+def _named(images: list[str], recursive: bool, failures: _Failures) -> Iterator[str | None]:
+    """Yield the paths of all pictures that `images` stand for, and None where standard input pauses."""
+    from glia_runtime.listing import STDIN, find_pictures, paths_from_stdin
+
+    for name in images:
+        yield from paths_from_stdin() if name == STDIN else find_pictures([name], recursive, failures.add)
+
+
+def _say_unnamed(number: int) -> None:
+    if number:
+        say("glia-infer", f"{number:,} kept rows are of pictures that this run does not name")
 
 
 def _show_info(artifact: Path) -> None:

@@ -114,20 +114,48 @@ def is_complete(path: Path) -> bool:
         return False
 
 
-def failed_rows(path: Path, format_: str) -> int:
-    """How many rows of a complete file hold an error; 0 for a table, whose cells are for people.
+def check_complete(path: Path, format_: str, selection: Selection, pictures: Iterable[str]) -> tuple[int, int]:
+    """Check that a finished file has a row for each of `pictures`; how many rows failed, how many are of others.
+
+    Which model made it cannot be told, so nothing is added to it.
 
     Raises:
-        OutputError: it is no file of this format that glia-infer wrote.
+        OutputError: a picture has no row; or that cannot be told, because it is a table, holds chosen rows only, or is
+            no file of this format that glia-infer wrote.
     """
+    from glia_runtime.rows import Rows
     from glia_runtime.writers import WRITERS
 
+    if format_ == "table":
+        raise OutputError(
+            f"{path}: is a table, from which --resume cannot tell the pictures; without --resume it is made anew"
+        )
+    if selection.leaves_out:
+        raise OutputError(
+            f"{path}: is finished, and what --top or --below leave out cannot be told from what was never scored; "
+            "without --resume it is made anew"
+        )
+    rows, writer = Rows(), WRITERS[format_]
     try:
-        return WRITERS[format_].failed_rows(path)
+        for name, failed in writer.rows(path):
+            rows.add(name, failed)
     except (OSError, ValueError, LookupError, TypeError, csv.Error) as error:
         raise OutputError(
             f"{path}: is no {format_} file of glia-infer's; without --resume it is replaced, or choose another --output"
         ) from error
+    number = missing = 0
+    first = ""
+    for picture in pictures:
+        number += 1
+        if rows.take(writer.name(picture)) is None:
+            first = first or picture
+            missing += 1
+    if missing:
+        raise OutputError(
+            f"{path}: is finished without {missing:,} of the {number:,} pictures named, {first} first; nothing is "
+            "added to a finished file: name another --output for those, or leave out --resume to score all anew"
+        )
+    return rows.failed, rows.left()[0]
 
 
 @contextmanager
