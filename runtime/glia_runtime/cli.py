@@ -189,7 +189,8 @@ def infer(
                 say("glia-infer", f"{output}: is complete{said}; without --resume it is made anew")
                 _say_unnamed(unnamed)
                 raise typer.Exit(SOME_FAILED if failures.number else SCORED)
-            with _open_report(report) as page, open_output(output, written_as, selection, resume) as target:
+            tell = partial(say, "glia-infer")
+            with _open_report(report) as page, open_output(output, written_as, selection, resume, tell) as target:
                 scorer = _open(model, device, backend, self_test, debug)
                 target.begin(scorer.manifest, scorer.title + (" with --draft" if draft else ""))
                 stream = partial(scorer.stream, batch_size=batch_size, workers=workers, draft=draft)

@@ -7,7 +7,7 @@ import os
 import stat
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -159,10 +159,13 @@ def check_complete(path: Path, format_: str, selection: Selection, pictures: Ite
 
 
 @contextmanager
-def open_output(path: Path | None, format_: str, selection: Selection, resume: bool) -> Iterator[Output]:
+def open_output(
+    path: Path | None, format_: str, selection: Selection, resume: bool, say: Callable[[str], None]
+) -> Iterator[Output]:
     """Open standard output (None), a pipe or device, or a file that appears when the block ends without an error.
 
-    Whatever ends the block early leaves the journal of a file, unless it is empty; `resume` goes on with it.
+    Whatever ends the block early leaves the journal of a file, unless it is empty; `resume` goes on with it, and
+    it is said when its rows take long to read.
 
     Raises:
         UsageError: `format_` or `resume` does not go with this kind of output.
@@ -178,7 +181,7 @@ def open_output(path: Path | None, format_: str, selection: Selection, resume: b
         with stdout() as stream:
             yield StreamOutput(stream, format_, selection)
     elif to_file:
-        with _journaled(path, resume) as (journal, temporary):
+        with _journaled(path, resume, say) as (journal, temporary):
             if format_ == "parquet":
                 from glia_runtime.writers import ParquetWriter
 
@@ -190,11 +193,11 @@ def open_output(path: Path | None, format_: str, selection: Selection, resume: b
 
 
 @contextmanager
-def _journaled(path: Path, resume: bool) -> Iterator[tuple[Journal, Path]]:
+def _journaled(path: Path, resume: bool, say: Callable[[str], None]) -> Iterator[tuple[Journal, Path]]:
     journal = None
     try:
         with atomic_write(path) as temporary:  # looks at the folder before a journal is made there
-            journal = Journal(path)
+            journal = Journal(path, say)
             if journal.rows and not resume:
                 raise OutputError(
                     f"{journal.path}: holds {journal.rows:,} rows of an unfinished run; "

@@ -23,17 +23,32 @@ class Rows:
         self._digests = array("q")
         self._failed = bytearray()
         self._next = 0
-        self._others: _Index | None = None
+        self._others: Places | None = None
+        self._replaced: Places | None = None
 
     def __len__(self) -> int:
         """How many there are."""
         return len(self._digests)
 
     def add(self, path: str, failed: bool) -> int:
-        """Add a row behind the others and return its place."""
-        self._digests.append(hash(path))
-        self._failed.append(failed)
-        return len(self._digests) - 1
+        """Add a row behind the others, or in place of one that is tried again, and return its place."""
+        digest = hash(path)
+        place = self._replaced.take(digest) if self._replaced else None
+        if place is None:
+            place = len(self._digests)
+            self._digests.append(digest)
+            self._failed.append(failed)
+        else:
+            self._failed[place] = failed
+        return place
+
+    def try_again(self) -> None:
+        """Let the rows that are added take the places of those of their paths that hold an error."""
+        self._replaced = self.failures()
+
+    def failures(self) -> Places:
+        """The places of rows that hold an error."""
+        return Places(self._digests, (place for place, failed in enumerate(self._failed) if failed))
 
     @property
     def failed(self) -> int:
@@ -51,7 +66,7 @@ class Rows:
             if self._next < len(self._digests) and self._digests[self._next] == digest:
                 self._next += 1
                 return self._next - 1
-            self._others = _Index(self._digests, range(self._next, len(self._digests)))
+            self._others = Places(self._digests, range(self._next, len(self._digests)))
         return self._others.take(digest)
 
     def left(self) -> tuple[int, int]:
@@ -64,7 +79,7 @@ class Rows:
         return number, failed
 
 
-class _Index:
+class Places:
     """Places by digest, each given once, those of one digest in their order."""
 
     def __init__(self, digests: array[int], places: Iterable[int]) -> None:

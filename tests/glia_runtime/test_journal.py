@@ -8,6 +8,7 @@ import json
 import os
 import re
 import stat
+import tracemalloc
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
@@ -143,6 +144,36 @@ def test_what_is_left_is_found_while_rows_are_added(tmp_path: Path) -> None:
                 journal.append(Result(path, 0.5, None))
         assert left == [*"ab", None, *"cd"]  # a pause comes through in its place
         assert [result.path for result in journal.results()] == list("abcd")
+
+
+def test_many_rows_are_passed_over_in_little_memory(tmp_path: Path) -> None:
+    """With a new picture before all others, and with every row tried again: far less than the paths themselves take."""
+    path, number = tmp_path / "scores.csv", 5000
+    names = [f"{index:06}{'x' * 200}" for index in range(number)]
+    for error in (None, "failed"):
+        write(path, [Result(name, None if error else 0.5, error) for name in names])
+        tracemalloc.start()
+        with closing(Journal(path)) as journal:
+            journal.begin(MODEL, BACKEND)
+            left = sum(1 for _ in journal.without_done(["new", *names]))
+            assert left == (number + 1 if error else 1)
+            for name in names[:100] if error else ():
+                journal.append(Result(name, 0.5, None))
+            assert [row.error for row in journal.results()] == [None] * 100 + [error] * (number - 100)
+            peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        # some 50 bytes a row, and buffers; the paths are 255 bytes each
+        assert peak < 100 * number + (1 << 18)
+
+
+def test_reading_many_rows_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "scores.csv"
+    write(path, [Result("a", 0.5, None)] * 8192)
+    monkeypatch.setattr("glia_runtime.journal._LONG", -1.0)
+    said: list[str] = []
+    Journal(path, said.append).close()
+    (line,) = said
+    assert re.fullmatch(rf"{re.escape(str(path))}\.part: reading about 8,\d\d\d rows", line)
 
 
 def test_one_run_at_a_time(tmp_path: Path) -> None:
