@@ -165,6 +165,7 @@ def infer(
     """  # noqa: D301 (click takes a real backspace for: do not rewrap)
     failures = _Failures(fail_fast)
     with errors_on_one_line("glia-infer", debug):
+        from glia_runtime.journal import Way
         from glia_runtime.output import check_complete, is_complete, open_output
         from glia_runtime.selection import Selection
 
@@ -192,7 +193,7 @@ def infer(
             tell = partial(say, "glia-infer")
             with _open_report(report) as page, open_output(output, written_as, selection, resume, tell) as target:
                 scorer = _open(model, device, backend, self_test, debug)
-                target.begin(scorer.manifest, scorer.title + (" with --draft" if draft else ""))
+                target.begin(scorer.manifest, Way(scorer.backend, scorer.device, draft))
                 stream = partial(scorer.stream, batch_size=batch_size, workers=workers, draft=draft)
                 _score(scorer, stream, images, recursive, target, page, maps, failures)
         elif self_test:

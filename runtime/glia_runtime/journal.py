@@ -20,6 +20,7 @@ import time
 from array import array
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
 from io import FileIO
 from itertools import islice
 from pathlib import Path
@@ -31,7 +32,8 @@ from glia_runtime.rows import Places, Rows
 if TYPE_CHECKING:
     from glia_runtime.pipeline import Result
 
-HEAD = b'{"glia_rows": 2, '  # the number changes when rows become another kind
+MARK = b'{"glia_rows": '
+HEAD = MARK + b"3, "  # the number changes when head or rows become another kind
 _AGAIN = b'{"again": true}\n'
 
 _LONG = 2.0
@@ -45,6 +47,25 @@ def journal_path(output: Path) -> Path:
     """``OUTPUT.part``, beside the file itself where `output` is a link."""
     target = output.resolve()
     return target.with_name(target.name + ".part")
+
+
+@dataclass(frozen=True)
+class Way:
+    """What scores depend on beside the artifact, as the options of ``glia-infer`` say it."""
+
+    backend: str
+    device: str
+    draft: bool
+
+    @property
+    def title(self) -> str:
+        """For messages."""
+        return f"{self.backend} on {self.device}" + (" with --draft" if self.draft else "")
+
+    def options_instead_of(self, other: Way) -> str:
+        """The options that ask for this way, for who asked for the other."""
+        draft = " --draft" if self.draft else " and without --draft" if other.draft else ""
+        return f"--backend {self.backend} --device {self.device}{draft}"
 
 
 class Journal:
@@ -70,7 +91,7 @@ class Journal:
         """Those that were there when this was opened."""
         self._again: Places | None = None
         self._tried_again = False
-        self._head: dict[str, str] = {}
+        self._head: dict[str, Any] = {}
         self._synced = time.monotonic()
         try:
             self._file = self._open_locked()
@@ -84,13 +105,13 @@ class Journal:
             self._file.close()
             raise
 
-    def begin(self, artifact_sha256: str, backend: str) -> None:
-        """Say which artifact the rows are made with, and what runs it how; ask for those that failed to be tried again.
+    def begin(self, artifact_sha256: str, way: Way) -> None:
+        """Say which artifact the rows are made with, and in which way; ask for those that failed to be tried again.
 
         Raises:
             OutputError: the rows that are there were made with another.
         """
-        head = {"artifact_sha256": artifact_sha256, "backend": backend}
+        head = {"artifact_sha256": artifact_sha256, **asdict(way)}
         if not self.rows:
             self._file.truncate(0)
             self._write(HEAD + json.dumps(head)[1:].encode() + b"\n")
@@ -100,13 +121,10 @@ class Journal:
                 f"{self.path}: its rows are another model's (SHA-256 {self._head['artifact_sha256'][:12]}..., not "
                 f"{artifact_sha256[:12]}...); go on with that model, or delete the file to start anew"
             )
-        elif self._head["backend"] != backend:
-            options = self._head["backend"].replace(" on ", " --device ").replace(" with ", " ")
-            if " with " in backend and " with " not in self._head["backend"]:
-                options += f" and without {backend.partition(' with ')[2]}"
+        elif (before := Way(*(self._head[field.name] for field in fields(Way)))) != way:
             raise OutputError(
-                f"{self.path}: its rows were scored by {self._head['backend']}, not {backend}, and scores differ a "
-                f"little; go on with --backend {options}, or delete the file to start anew"
+                f"{self.path}: its rows were scored by {before.title}, not {way.title}, and scores differ a little; "
+                f"go on with {before.options_instead_of(way)}, or delete the file to start anew"
             )
         elif self.failed:
             self._write(_AGAIN)
@@ -206,7 +224,7 @@ class Journal:
             except ValueError:
                 self._head = {}
             end = len(head)
-            if not self._head.keys() >= {"artifact_sha256", "backend"}:
+            if not self._head.keys() >= {"artifact_sha256", *(field.name for field in fields(Way))}:
                 raise OutputError(f"{self.path}: was not written by this version of glia-infer; move it out of the way")
             began, told = time.monotonic(), False
             for line in file:

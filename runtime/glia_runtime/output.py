@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from glia_runtime.atomic import atomic_write, remove_leftovers
 from glia_runtime.descriptors import discard
 from glia_runtime.errors import OutputError, UsageError
-from glia_runtime.journal import HEAD, Journal, journal_path
+from glia_runtime.journal import MARK, Journal, Way, journal_path
 from glia_runtime.selection import Selection
 
 if TYPE_CHECKING:  # the journal is opened before numpy and Pillow are imported
@@ -44,8 +44,8 @@ class Output(ABC):
         self._writer = WRITERS[format_]
         self._selection = selection
 
-    def begin(self, manifest: Manifest, backend: str) -> None:
-        """Get ready for the rows of an artifact in a backend, before the first of them is known."""
+    def begin(self, manifest: Manifest, way: Way) -> None:
+        """Get ready for the rows of an artifact, run in a way, before the first of them is known."""
         self._scale = manifest.score_scale
 
     def without_done(self, paths: Iterator[str | None]) -> Iterator[str | None]:
@@ -88,10 +88,10 @@ class FileOutput(Output):
         self._journal, self._temporary = journal, temporary
         self.done, self.again = journal.rows - journal.failed, journal.failed
 
-    def begin(self, manifest: Manifest, backend: str) -> None:
-        """Check that the journal holds rows of this artifact in this backend only."""
-        super().begin(manifest, backend)
-        self._journal.begin(manifest.artifact_sha256, backend)
+    def begin(self, manifest: Manifest, way: Way) -> None:
+        """Check that the journal holds rows of this artifact, run in this way, only."""
+        super().begin(manifest, way)
+        self._journal.begin(manifest.artifact_sha256, way)
 
     def without_done(self, paths: Iterator[str | None]) -> Iterator[str | None]:
         """Pass over what the journal has a row for."""
@@ -224,7 +224,7 @@ def _check_replaceable(path: Path, journal: Journal) -> None:
     from PIL import Image
 
     with suppress(OSError), path.open("rb") as file:
-        kind = "holds the rows of an unfinished run" if file.read(len(HEAD)) == HEAD else ""
+        kind = "holds the rows of an unfinished run" if file.read(len(MARK)) == MARK else ""
         if not kind:
             with suppress(Exception), Image.open(path):  # whatever Pillow finds wrong with it, it is no picture
                 kind = "is a picture"

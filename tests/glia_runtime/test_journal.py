@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import os
 import re
@@ -19,13 +20,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from glia_runtime.errors import OutputError
-from glia_runtime.journal import Journal, journal_path
+from glia_runtime.journal import Journal, Way, journal_path
 from glia_runtime.manifest import ScoreScale
 from glia_runtime.pipeline import Result
 from glia_runtime.writers import CsvWriter, JsonlWriter, json_line
 
 MODEL, OTHER = "a" * 64, "b" * 64
-BACKEND = "onnxruntime on cpu"
+BACKEND = Way("onnxruntime", "cpu", False)
 
 # any bytes that a file name may hold, as Python names them
 PATHS = st.binary(min_size=1, max_size=12).filter(lambda name: b"\0" not in name).map(os.fsdecode)
@@ -195,7 +196,12 @@ def test_rows_of_another_model_are_not_mixed_in(tmp_path: Path) -> None:
     assert journal_path(path).read_bytes() == before
 
 
-@pytest.mark.parametrize("content", [b"path,score\n", b"\n", b'{"glia_rows": 1, "artifact_sha256": "a"}\n', b"\xff"])
+OLD = b'{"glia_rows": 2, "artifact_sha256": "a", "backend": "onnxruntime on cpu"}\n'
+
+
+@pytest.mark.parametrize(
+    "content", [b"path,score\n", b"\n", OLD, b'{"glia_rows": 3, "artifact_sha256": "a"}\n', b"\xff"]
+)
 def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path, content: bytes) -> None:
     part = journal_path(tmp_path / "scores.csv")
     part.write_bytes(content)
@@ -300,12 +306,16 @@ def test_a_pipe_in_the_place_of_the_journal_is_not_waited_for(tmp_path: Path) ->
 
 def test_another_backend_does_not_go_on(tmp_path: Path) -> None:
     path = tmp_path / "scores.csv"
-    write(path, [Result("a", 0.5, None)])
-    with (
-        closing(Journal(path)) as journal,
-        pytest.raises(OutputError, match="go on with --backend onnxruntime --device cpu, or delete"),
-    ):
-        journal.begin(MODEL, "openvino:bf16 on cpu")
+    ways = [Way(backend, "cpu", draft) for backend in ("onnxruntime", "a on b with c") for draft in (False, True)]
+    for before, way in itertools.permutations(ways, 2):
+        journal_path(path).unlink(missing_ok=True)
+        with closing(Journal(path)) as journal:
+            journal.begin(MODEL, before)
+            journal.append(Result("a", 0.5, None))
+        draft = " --draft" if before.draft else " and without --draft" if way.draft else ""
+        options = re.escape(f"go on with --backend {before.backend} --device cpu{draft}, or delete")
+        with closing(Journal(path)) as journal, pytest.raises(OutputError, match=options):
+            journal.begin(MODEL, way)
 
 
 def test_an_older_output_keeps_an_empty_journal(tmp_path: Path) -> None:
@@ -318,6 +328,6 @@ def test_an_older_output_keeps_an_empty_journal(tmp_path: Path) -> None:
     with closing(Journal(path)) as journal:
         journal.begin(MODEL, BACKEND)
     with closing(Journal(path)) as journal:  # without rows, any model may go on
-        journal.begin(OTHER, "openvino on cpu")
+        journal.begin(OTHER, Way("openvino", "cpu", False))
         journal.append(Result("a", 0.5, None))
         assert [row.path for row in journal.results()] == ["a"]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from glia_runtime.journal import Journal, journal_path
+from glia_runtime.journal import Journal, Way, journal_path
 from glia_runtime.pipeline import Result
 from tests.glia_runtime.test_cli import COMMAND, csv_rows, infer, lines
 from tests.glia_runtime.test_output import finish, has_rows, start, wait_for
@@ -187,7 +187,7 @@ def test_what_was_hardly_meant_is_not_replaced(
         shutil.copy(pictures[0], output)
     else:
         journal = Journal(tmp_path / "other")
-        journal.begin("a" * 64, "onnxruntime on cpu")
+        journal.begin("a" * 64, Way("onnxruntime", "cpu", False))
         journal.append(Result("a", 0.5, None))
         journal.close()
         journal.path.rename(output)
