@@ -64,6 +64,9 @@ def infer(
     recursive: Annotated[
         bool, typer.Option("--recursive", "-r", help="Look into the folders of a folder too.")
     ] = False,
+    null: Annotated[
+        bool, typer.Option("--null", "-0", help="Paths on stdin end with a zero byte, as find -print0 writes them.")
+    ] = False,
     model: Annotated[
         str | None,
         typer.Option(
@@ -157,11 +160,11 @@ def infer(
     could start or the output could not be written, 130 interrupted, 141 the reader of standard output left.
 
     \b
-    glia-infer photos --recursive               a folder, and the folders in it
-    glia-infer photos --top 10                  its ten worst pictures
-    glia-infer photos --report report.html      a page to look through
-    find photos -name '*.jpg' | glia-infer -    whatever another program lists
-    glia-infer photos --model model.onnx        by a model of your own
+    glia-infer photos --recursive                          a folder, and the folders in it
+    glia-infer photos --top 10                             its ten worst pictures
+    glia-infer photos --report report.html                 a page to look through
+    find photos -name '*.jpg' -print0 | glia-infer -0 -    whatever another program lists
+    glia-infer photos --model model.onnx                   by a model of your own
     """  # noqa: D301 (click takes a real backspace for: do not rewrap)
     failures = _Failures(fail_fast)
     with errors_on_one_line("glia-infer", debug):
@@ -177,12 +180,14 @@ def infer(
             raise UsageError("--report shows thumbnails, which rows of an earlier run lack; leave out --resume")
         elif (report or maps) and not images:
             raise UsageError("--report and --maps show pictures, and none were given; name some files")
+        elif null and "-" not in (images or ()):
+            raise UsageError("--null is for the list that - reads from stdin; name - among the pictures")
         elif images:
             selection = Selection(sort.value if sort else None, top, below)
             written_as = _pick_format(format_, output).value
             if resume and output is not None and is_complete(output):
                 _open(model, device, backend, self_test, debug).stream((), draft=draft)  # what cannot work, says so
-                named = filter(None, _named(images, recursive, failures))
+                named = filter(None, _named(images, recursive, null, failures))
                 failed, unnamed = check_complete(output, written_as, selection, named)
                 failures.number += failed
                 said = f" (pictures that failed: {failed:,})" if failed else ""
@@ -195,7 +200,7 @@ def infer(
                 scorer = _open(model, device, backend, self_test, debug)
                 target.begin(scorer.manifest, Way(scorer.backend, scorer.device, draft))
                 stream = partial(scorer.stream, batch_size=batch_size, workers=workers, draft=draft)
-                _score(scorer, stream, images, recursive, target, page, maps, failures)
+                _score(scorer, stream, images, recursive, null, target, page, maps, failures)
         elif self_test:
             _open(model, device, backend, self_test, debug)
         else:
@@ -245,6 +250,7 @@ def _score(
     stream: Callable[..., Generator["Result", None, None]],
     images: list[str],
     recursive: bool,
+    null: bool,
     target: "Output",
     page: "Report | None",
     maps: Path | None,
@@ -267,7 +273,7 @@ def _score(
     def everything() -> Iterator[str]:
         return find_pictures(images, recursive, complain=lambda line: None)
 
-    paths = target.without_done(_named(images, recursive, failures))
+    paths = target.without_done(_named(images, recursive, null, failures))
     thumbnails = None if page is None else THUMBNAIL_SIDE
     with contextlib.closing(stream(paths, thumbnails=thumbnails)) as scored:
         results = checked(scored)
@@ -287,12 +293,12 @@ def _score(
     failures.number += target.unnamed_failed
 
 
-def _named(images: list[str], recursive: bool, failures: _Failures) -> Iterator[str | None]:
+def _named(images: list[str], recursive: bool, null: bool, failures: _Failures) -> Iterator[str | None]:
     """Yield the paths of all pictures that `images` stand for, and None where standard input pauses."""
     from glia_runtime.listing import STDIN, find_pictures, paths_from_stdin
 
     for name in images:
-        yield from paths_from_stdin() if name == STDIN else find_pictures([name], recursive, failures.add)
+        yield from paths_from_stdin(null) if name == STDIN else find_pictures([name], recursive, failures.add)
 
 
 def _say_unnamed(number: int) -> None:

@@ -225,6 +225,7 @@ def test_a_reader_that_stops_reading(views_artifact: Path, pictures: list[Path])
         (["--info", "none.onnx"], "none.onnx: no such artifact"),
         (["--info", "none.onnx", "a"], "--info takes no pictures"),
         (["--below", "nan", "a"], "--below is no number"),
+        (["--null", "a"], "--null is for the list that - reads from stdin"),
     ],
 )
 def test_usage_errors(views_artifact: Path, arguments: list[str], reason: str) -> None:
@@ -310,7 +311,7 @@ def test_version_and_help() -> None:
         "--below T ",
         "--self-test ",
         "Exit status: 0",
-        "| glia-infer -  ",
+        "| glia-infer -0 -  ",
     ):
         assert words in text
 
