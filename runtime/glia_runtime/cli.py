@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterator
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -54,6 +54,7 @@ _SUFFIXES = {
 
 @app.command(cls=Command)
 def infer(
+    context: typer.Context,
     images: Annotated[
         list[str] | None,
         typer.Argument(
@@ -175,6 +176,8 @@ def infer(
         if info is not None and images:
             raise UsageError("--info takes no pictures; leave them out, or name the model with --model")
         if info is not None:
+            if idle := _given(context, but=("info", "debug")):
+                raise UsageError(f"--info shows a manifest and nothing else: {idle} would do nothing; leave that out")
             _show_info(info)
         elif resume and report is not None:
             raise UsageError("--report shows thumbnails, which rows of an earlier run lack; leave out --resume")
@@ -202,10 +205,22 @@ def infer(
                 stream = partial(scorer.stream, batch_size=batch_size, workers=workers, draft=draft)
                 _score(scorer, stream, images, recursive, null, target, page, maps, failures)
         elif self_test:
+            if idle := _given(context, but=("self_test", "model", "device", "backend", "debug")):
+                raise UsageError(f"no pictures given, so that {idle} would do nothing; name some, or leave that out")
             _open(model, device, backend, self_test, debug)
         else:
             raise UsageError("no pictures given; name some files, or - to read paths from stdin (see --help)")
     raise typer.Exit(SOME_FAILED if failures.number else SCORED)
+
+
+def _given(context: typer.Context, but: tuple[str, ...]) -> str:
+    """The options on the command line, `but` for some parameters."""
+    found = []
+    for parameter in context.command.params:
+        source: Any = context.get_parameter_source(parameter.name or "")
+        if parameter.name not in but and source is not None and source.name == "COMMANDLINE":
+            found.append(max(parameter.opts, key=len))
+    return ", ".join(found)
 
 
 class _Failures:

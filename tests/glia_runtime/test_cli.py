@@ -222,7 +222,6 @@ def test_a_reader_that_stops_reading(views_artifact: Path, pictures: list[Path])
         (["--resume", "--output", "/dev/null", "a"], "--resume needs --output FILE"),
         (["--format", "parquet", "a"], "parquet ends with an index of its parts, so it needs --output FILE"),
         (["--device", "tpu", "a"], "device 'tpu' cannot run onnx artifacts; choose one of: auto, cpu, cuda"),
-        (["--info", "none.onnx"], "none.onnx: no such artifact"),
         (["--info", "none.onnx", "a"], "--info takes no pictures"),
         (["--below", "nan", "a"], "--below is no number"),
         (["--null", "a"], "--null is for the list that - reads from stdin"),
@@ -233,6 +232,29 @@ def test_usage_errors(views_artifact: Path, arguments: list[str], reason: str) -
     assert (result.returncode, result.stdout) == (2, b"")
     (line,) = lines(result)
     assert line.startswith(f"glia-infer: {reason}")
+
+
+def test_options_without_effect_are_refused(views_artifact: Path, tmp_path: Path) -> None:
+    output = tmp_path / "scores.csv"
+    none = "would do nothing"
+    for arguments, reason in (
+        (["--info", "none.onnx"], "none.onnx: no such artifact"),
+        (
+            ["--info", views_artifact, "--self-test", "--model", "none", "-o", output],
+            f"--model, --output, --self-test {none}",
+        ),
+        (["--info", views_artifact, "--backend", "auto"], f"--backend {none}"),
+        (
+            ["--self-test", "--model", views_artifact, "-o", output, "--top", "3", "--resume"],
+            f"--output, --resume, --top {none}",
+        ),
+        (["--self-test", "--model", views_artifact, "--fail-fast", "-r"], f"--recursive, --fail-fast {none}"),
+    ):
+        result = infer(*arguments)
+        assert (result.returncode, result.stdout) == (2, b"")
+        (line,) = lines(result)
+        assert reason in line
+    assert not output.exists()
 
 
 def test_model_errors(tmp_path: Path, pictures: list[Path]) -> None:
