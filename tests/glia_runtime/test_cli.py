@@ -390,6 +390,22 @@ def test_ctrl_c(views_artifact: Path, pictures: list[Path]) -> None:
         stream.close()
 
 
+@pytest.mark.parametrize(
+    "how", ["raise ImportError('initialization failed') from interrupt", "raise ImportError(repr(interrupt))"]
+)
+@pytest.mark.parametrize("device", ["auto", "cpu"])
+def test_ctrl_c_while_an_engine_is_imported(
+    views_artifact: Path, pictures: list[Path], tmp_path: Path, how: str, device: str
+) -> None:
+    """A compiled library turns it into an ImportError: no traceback, and no other engine in place of this one."""
+    (tmp_path / "onnxruntime.py").write_text(
+        f"try:\n    raise KeyboardInterrupt\nexcept KeyboardInterrupt as interrupt:\n    {how}\n"
+    )
+    paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    result = infer("--model", views_artifact, "--device", device, pictures[0], env={**os.environ, "PYTHONPATH": paths})
+    assert (result.returncode, result.stdout, lines(result)) == (130, b"", ["glia-infer: interrupted"])
+
+
 def test_pictures_of_every_uncommon_kind(views_artifact: Path, tmp_path: Path) -> None:
     """The list of the issue: all scored, nothing on stderr."""
     base = Image.fromarray(np.arange(60 * 80 * 3, dtype=np.uint32).reshape(60, 80, 3).astype(np.uint8))
