@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterator
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -54,6 +54,7 @@ _SUFFIXES = {
 
 @app.command(cls=Command)
 def infer(
+    context: typer.Context,
     images: Annotated[
         list[str] | None,
         typer.Argument(
@@ -63,6 +64,9 @@ def infer(
     ] = None,
     recursive: Annotated[
         bool, typer.Option("--recursive", "-r", help="Look into the folders of a folder too.")
+    ] = False,
+    null: Annotated[
+        bool, typer.Option("--null", "-0", help="Paths on stdin end with a zero byte, as find -print0 writes them.")
     ] = False,
     model: Annotated[
         str | None,
@@ -157,42 +161,66 @@ def infer(
     could start or the output could not be written, 130 interrupted, 141 the reader of standard output left.
 
     \b
-    glia-infer photos --recursive               a folder, and the folders in it
-    glia-infer photos --top 10                  its ten worst pictures
-    glia-infer photos --report report.html      a page to look through
-    find photos -name '*.jpg' | glia-infer -    whatever another program lists
-    glia-infer photos --model model.onnx        by a model of your own
+    glia-infer photos --recursive                          a folder, and the folders in it
+    glia-infer photos --top 10                             its ten worst pictures
+    glia-infer photos --report report.html                 a page to look through
+    find photos -name '*.jpg' -print0 | glia-infer -0 -    whatever another program lists
+    glia-infer photos --model model.onnx                   by a model of your own
     """  # noqa: D301 (click takes a real backspace for: do not rewrap)
     failures = _Failures(fail_fast)
     with errors_on_one_line("glia-infer", debug):
-        from glia_runtime.output import failed_rows, is_complete, open_output
+        from glia_runtime.journal import Way
+        from glia_runtime.output import check_complete, is_complete, open_output
         from glia_runtime.selection import Selection
 
         if info is not None and images:
             raise UsageError("--info takes no pictures; leave them out, or name the model with --model")
         if info is not None:
+            if idle := _given(context, but=("info", "debug")):
+                raise UsageError(f"--info shows a manifest and nothing else: {idle} would do nothing; leave that out")
             _show_info(info)
         elif resume and report is not None:
             raise UsageError("--report shows thumbnails, which rows of an earlier run lack; leave out --resume")
         elif (report or maps) and not images:
             raise UsageError("--report and --maps show pictures, and none were given; name some files")
-        elif resume and output is not None and is_complete(output):
-            failures.number = failed_rows(output, _pick_format(format_, output).value)
-            failed = f" (pictures that failed: {failures.number:,})" if failures.number else ""
-            say("glia-infer", f"{output}: is complete{failed}; without --resume it is made anew")
+        elif null and "-" not in (images or ()):
+            raise UsageError("--null is for the list that - reads from stdin; name - among the pictures")
         elif images:
             selection = Selection(sort.value if sort else None, top, below)
             written_as = _pick_format(format_, output).value
-            with _open_report(report) as page, open_output(output, written_as, selection, resume) as target:
+            if resume and output is not None and is_complete(output):
+                _open(model, device, backend, self_test, debug).stream((), draft=draft)  # what cannot work, says so
+                named = filter(None, _named(images, recursive, null, failures))
+                failed, unnamed = check_complete(output, written_as, selection, named)
+                failures.number += failed
+                said = f" (pictures that failed: {failed:,})" if failed else ""
+                said += " and not sorted again" if sort else ""
+                say("glia-infer", f"{output}: is complete{said}; without --resume it is made anew")
+                _say_unnamed(unnamed)
+                raise typer.Exit(SOME_FAILED if failures.number else SCORED)
+            tell = partial(say, "glia-infer")
+            with _open_report(report) as page, open_output(output, written_as, selection, resume, tell) as target:
                 scorer = _open(model, device, backend, self_test, debug)
-                target.begin(scorer.manifest, scorer.title + (" with --draft" if draft else ""))
+                target.begin(scorer.manifest, Way(scorer.backend, scorer.device, draft))
                 stream = partial(scorer.stream, batch_size=batch_size, workers=workers, draft=draft)
-                _score(scorer, stream, images, recursive, target, page, maps, failures)
+                _score(scorer, stream, images, recursive, null, target, page, maps, failures)
         elif self_test:
+            if idle := _given(context, but=("self_test", "model", "device", "backend", "debug")):
+                raise UsageError(f"no pictures given, so that {idle} would do nothing; name some, or leave that out")
             _open(model, device, backend, self_test, debug)
         else:
             raise UsageError("no pictures given; name some files, or - to read paths from stdin (see --help)")
     raise typer.Exit(SOME_FAILED if failures.number else SCORED)
+
+
+def _given(context: typer.Context, but: tuple[str, ...]) -> str:
+    """The options on the command line, `but` for some parameters."""
+    found = []
+    for parameter in context.command.params:
+        source: Any = context.get_parameter_source(parameter.name or "")
+        if parameter.name not in but and source is not None and source.name == "COMMANDLINE":
+            found.append(max(parameter.opts, key=len))
+    return ", ".join(found)
 
 
 class _Failures:
@@ -237,12 +265,13 @@ def _score(
     stream: Callable[..., Generator["Result", None, None]],
     images: list[str],
     recursive: bool,
+    null: bool,
     target: "Output",
     page: "Report | None",
     maps: Path | None,
     failures: _Failures,
 ) -> None:
-    from glia_runtime.listing import STDIN, find_pictures, paths_from_stdin
+    from glia_runtime.listing import STDIN, find_pictures
     from glia_runtime.progress import progress
     from glia_runtime.thumbnails import THUMBNAIL_SIDE
 
@@ -256,14 +285,10 @@ def _score(
                 failures.add(result.error)
             yield result
 
-    def named() -> Iterator[str | None]:
-        for name in images:
-            yield from paths_from_stdin() if name == STDIN else find_pictures([name], recursive, failures.add)
-
     def everything() -> Iterator[str]:
         return find_pictures(images, recursive, complain=lambda line: None)
 
-    paths = target.without_done(named())
+    paths = target.without_done(_named(images, recursive, null, failures))
     thumbnails = None if page is None else THUMBNAIL_SIDE
     with contextlib.closing(stream(paths, thumbnails=thumbnails)) as scored:
         results = checked(scored)
@@ -279,9 +304,21 @@ def _score(
             return
         with progress(results, target.done, None if STDIN in images else everything) as shown:
             target.take(shown)
-    if target.unnamed:
-        say("glia-infer", f"{target.unnamed:,} kept rows are of pictures that this run does not name")
-        failures.number += target.unnamed_failed
+    _say_unnamed(target.unnamed)
+    failures.number += target.unnamed_failed
+
+
+def _named(images: list[str], recursive: bool, null: bool, failures: _Failures) -> Iterator[str | None]:
+    """Yield the paths of all pictures that `images` stand for, and None where standard input pauses."""
+    from glia_runtime.listing import STDIN, find_pictures, paths_from_stdin
+
+    for name in images:
+        yield from paths_from_stdin(null) if name == STDIN else find_pictures([name], recursive, failures.add)
+
+
+def _say_unnamed(number: int) -> None:
+    if number:
+        say("glia-infer", f"{number:,} kept rows are of pictures that this run does not name")
 
 
 def _show_info(artifact: Path) -> None:

@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from glia_runtime.descriptors import discard
-from glia_runtime.errors import GliaError, MissingExtraError, one_line
+from glia_runtime.errors import GliaError, MissingExtraError, is_interrupt, one_line
 
 FAILED, BUG, INTERRUPTED, NO_READER = 2, 70, 130, 141
 """Exit statuses: 70 is EX_SOFTWARE of sysexits.h, the last two are 128 + SIGINT and 128 + SIGPIPE."""
@@ -133,7 +133,12 @@ def errors_on_one_line(command: str, debug: bool) -> Iterator[None]:
         debug: show the traceback as well.
     """
     try:
-        yield
+        try:
+            yield
+        except Exception as error:
+            if is_interrupt(error):
+                raise KeyboardInterrupt from error
+            raise
     except GliaError as error:
         if debug:
             traceback.print_exc()

@@ -22,6 +22,18 @@ def one_line(text: str) -> str:
     )
 
 
+def is_interrupt(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind `error`: during the import of a compiled library it comes out as an ImportError."""
+    while error is not None:
+        # older libraries pass on its name only
+        if isinstance(error, KeyboardInterrupt) or (
+            isinstance(error, ImportError) and "KeyboardInterrupt" in str(error)
+        ):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 class GliaError(Exception):
     """Base of the family; ``str(error)`` is the line to show."""
 

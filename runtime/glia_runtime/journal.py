@@ -17,21 +17,27 @@ import json
 import os
 import stat
 import time
-from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Iterator
+from array import array
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
 from io import FileIO
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from glia_runtime.errors import OutputError
+from glia_runtime.rows import Places, Rows
 
 if TYPE_CHECKING:
     from glia_runtime.pipeline import Result
 
-HEAD = b'{"glia_rows": 2, '  # the number changes when rows become another kind
+MARK = b'{"glia_rows": '
+HEAD = MARK + b"3, "  # the number changes when head or rows become another kind
 _AGAIN = b'{"again": true}\n'
+
+_LONG = 2.0
+"""Seconds after which it is said that rows are being read: a million take about five."""
 
 SYNC_SECONDS = 5.0
 """How much work a power failure may cost; a kill costs nothing, and a sync for each row would cost more than it."""
@@ -43,11 +49,30 @@ def journal_path(output: Path) -> Path:
     return target.with_name(target.name + ".part")
 
 
+@dataclass(frozen=True)
+class Way:
+    """What scores depend on beside the artifact, as the options of ``glia-infer`` say it."""
+
+    backend: str
+    device: str
+    draft: bool
+
+    @property
+    def title(self) -> str:
+        """For messages."""
+        return f"{self.backend} on {self.device}" + (" with --draft" if self.draft else "")
+
+    def options_instead_of(self, other: Way) -> str:
+        """The options that ask for this way, for who asked for the other."""
+        draft = " --draft" if self.draft else " and without --draft" if other.draft else ""
+        return f"--backend {self.backend} --device {self.device}{draft}"
+
+
 class Journal:
     """The part file of one output, locked until `close`."""
 
-    def __init__(self, output: Path) -> None:
-        """Open or create the part file beside `output`, and read how far it got.
+    def __init__(self, output: Path, say: Callable[[str], None] = lambda line: None) -> None:
+        """Open or create the part file beside `output`, and read how far it got; `say` so when that takes long.
 
         Raises:
             OutputError: another run holds it, it cannot be opened, it is no part file, or a row before the last is
@@ -62,8 +87,11 @@ class Journal:
         self.unnamed = self.unnamed_failed = 0
         """After `without_done`: rows of pictures that were not among the paths, and those of them that failed."""
         self._lines = 0
-        self._again: Counter[str] = Counter()
-        self._head: dict[str, str] = {}
+        self._kept = Rows()
+        """Those that were there when this was opened."""
+        self._again: Places | None = None
+        self._tried_again = False
+        self._head: dict[str, Any] = {}
         self._synced = time.monotonic()
         try:
             self._file = self._open_locked()
@@ -72,18 +100,18 @@ class Journal:
         except OSError as error:
             raise self._cannot_be_written(error) from error
         try:
-            self._read()
+            self._read(say)
         except BaseException:
             self._file.close()
             raise
 
-    def begin(self, artifact_sha256: str, backend: str) -> None:
-        """Say which artifact the rows are made with, and what runs it how; ask for those that failed to be tried again.
+    def begin(self, artifact_sha256: str, way: Way) -> None:
+        """Say which artifact the rows are made with, and in which way; ask for those that failed to be tried again.
 
         Raises:
             OutputError: the rows that are there were made with another.
         """
-        head = {"artifact_sha256": artifact_sha256, "backend": backend}
+        head = {"artifact_sha256": artifact_sha256, **asdict(way)}
         if not self.rows:
             self._file.truncate(0)
             self._write(HEAD + json.dumps(head)[1:].encode() + b"\n")
@@ -93,17 +121,15 @@ class Journal:
                 f"{self.path}: its rows are another model's (SHA-256 {self._head['artifact_sha256'][:12]}..., not "
                 f"{artifact_sha256[:12]}...); go on with that model, or delete the file to start anew"
             )
-        elif self._head["backend"] != backend:
-            options = self._head["backend"].replace(" on ", " --device ").replace(" with ", " ")
-            if " with " in backend and " with " not in self._head["backend"]:
-                options += f" and without {backend.partition(' with ')[2]}"
+        elif (before := Way(*(self._head[field.name] for field in fields(Way)))) != way:
             raise OutputError(
-                f"{self.path}: its rows were scored by {self._head['backend']}, not {backend}, and scores differ a "
-                f"little; go on with --backend {options}, or delete the file to start anew"
+                f"{self.path}: its rows were scored by {before.title}, not {way.title}, and scores differ a little; "
+                f"go on with {before.options_instead_of(way)}, or delete the file to start anew"
             )
         elif self.failed:
             self._write(_AGAIN)
             self._lines += 1
+            self._again, self._tried_again = self._kept.failures(), True
         self._head = head
 
     def append(self, result: Result) -> None:
@@ -112,59 +138,35 @@ class Journal:
 
         self._write(json_line(result))
         self._lines += 1
-        if self._again[result.path]:
-            self._again[result.path] -= 1
-        else:
+        if self._again is None or self._again.take(hash(result.path)) is None:
             self.rows += 1
         if time.monotonic() - self._synced > SYNC_SECONDS:
             self._sync()
 
     def results(self) -> Iterator[Result]:
-        """A row for each picture, as far as they were whole when this was asked for, read one by one.
+        """A row for each picture, as far as they were whole when this was asked for, read one by one."""
+        from glia_runtime.pipeline import Result
 
-        Rows that replace others are held in memory.
-        """
-        lines, places = self._lines, 0
-        again: dict[int, Result] = {}
-        for place, result in self._placed(lines):
-            if place < places:
-                again[place] = result
-            places = max(places, place + 1)
-        places = 0
-        for place, result in self._placed(lines):
-            if place == places:
-                yield again.pop(place, result)
-                places += 1
+        lines = self._lines
+        with self.path.open("rb") as file:
+            file.readline()
+            for line in self._in_place(file, lines) if self._tried_again else islice(file, lines):
+                yield Result(**json.loads(line))
 
     def without_done(self, paths: Iterable[str | None]) -> Iterator[str | None]:
         """Yield `paths`, and None where it comes, without those that have a score; one that comes twice needs two rows.
 
-        Both are read side by side. As long as they come in one order nothing is kept; only the rows of pictures that
-        are no longer in their place, after a folder has changed, wait for them in memory.
+        They come in any order, and others may be among them; of the rows, only digests are held (`Rows`).
         """
-        waiting: defaultdict[str, deque[bool]] = defaultdict(deque)
-        done = ((result.path, result.error is not None) for result in self.results())
+        kept = self._kept
         for path in paths:
             if path is None:
                 yield None
                 continue
-            if path in waiting:
-                failed = waiting[path].popleft()
-                if not waiting[path]:
-                    del waiting[path]
-            else:
-                for other, failed in done:
-                    if other == path:
-                        break
-                    waiting[other].append(failed)
-                else:
-                    failed = True
-            if failed:
+            place = kept.take(path)
+            if place is None or kept.has_failed(place):
                 yield path
-        for other, failed in done:
-            waiting[other].append(failed)
-        self.unnamed = sum(map(len, waiting.values()))
-        self.unnamed_failed = sum(map(sum, waiting.values()))
+        self.unnamed, self.unnamed_failed = kept.left()
 
     def delete(self) -> None:
         """Remove the file: its rows stand in the output now."""
@@ -208,7 +210,7 @@ class Journal:
                 raise
             file.close()
 
-    def _read(self) -> None:
+    def _read(self, say: Callable[[str], None]) -> None:
         """Count the whole rows and cut a torn one off that follows them."""
         if not (size := os.fstat(self._file.fileno()).st_size):
             return
@@ -222,13 +224,22 @@ class Journal:
             except ValueError:
                 self._head = {}
             end = len(head)
-            if not self._head.keys() >= {"artifact_sha256", "backend"}:
+            if not self._head.keys() >= {"artifact_sha256", *(field.name for field in fields(Way))}:
                 raise OutputError(f"{self.path}: was not written by this version of glia-infer; move it out of the way")
+            began, told = time.monotonic(), False
             for line in file:
-                if not line.endswith(b"\n") or not (line == _AGAIN or _is_row(line)):
+                if line == _AGAIN:
+                    self._kept.try_again()
+                    self._tried_again = True
+                elif line.endswith(b"\n") and (row := _row(line)):
+                    self._kept.add(row["path"], row["error"] is not None)
+                else:
                     break
                 end += len(line)
                 self._lines += 1
+                if not told and self._lines % 4096 == 0 and time.monotonic() - began > _LONG:
+                    say(f"{self.path}: reading about {size * self._lines // end:,} rows")
+                    told = True
             else:
                 line = b""
         if end + len(line) < size:
@@ -237,37 +248,25 @@ class Journal:
                 "with --resume, or delete the file to start anew"
             )
         self._file.truncate(end)
-        for result in self.results() if self._lines else ():
-            self.rows += 1
-            if result.error is not None:
-                self.failed += 1
-                self._again[result.path] += 1
+        self.rows, self.failed = len(self._kept), self._kept.failed
 
-    def _placed(self, lines: int) -> Iterator[tuple[int, Result]]:
-        """Each row with its place in the output: the next one, or that of the failed row which it replaces."""
-        from glia_runtime.pipeline import Result
-
-        places = 0
-        failed: dict[int, str] = {}
-        replaceable: defaultdict[str, deque[int]] = defaultdict(deque)
-        with self.path.open("rb") as file:
-            file.readline()
-            for line in islice(file, lines):
-                if line == _AGAIN:
-                    replaceable.clear()
-                    for place, path in sorted(failed.items()):
-                        replaceable[path].append(place)
-                    continue
-                result = Result(**json.loads(line))
-                if replaceable.get(result.path):
-                    place = replaceable[result.path].popleft()
+    def _in_place(self, file: BinaryIO, lines: int) -> Iterator[bytes]:
+        """The last row of each place: where in the file it begins is held, 8 bytes each."""
+        rows, starts, start = Rows(), array("q"), file.tell()
+        for line in islice(file, lines):
+            if line == _AGAIN:
+                rows.try_again()
+            else:
+                row = json.loads(line)
+                place = rows.add(row["path"], row["error"] is not None)
+                if place < len(starts):
+                    starts[place] = start
                 else:
-                    place = places
-                    places += 1
-                failed.pop(place, None)
-                if result.error is not None:
-                    failed[place] = result.path
-                yield place, result
+                    starts.append(start)
+            start += len(line)
+        for start in starts:
+            file.seek(start)
+            yield file.readline()
 
     def _sync(self) -> None:
         try:
@@ -291,9 +290,10 @@ class Journal:
         )
 
 
-def _is_row(line: bytes) -> bool:
+def _row(line: bytes) -> dict[str, Any] | None:
     try:
         row = json.loads(line)
     except ValueError:
-        return False
-    return isinstance(row, dict) and row.keys() == {"path", "score", "error", "quality", "width", "height"}
+        return None
+    is_one = isinstance(row, dict) and row.keys() == {"path", "score", "error", "quality", "width", "height"}
+    return row if is_one else None

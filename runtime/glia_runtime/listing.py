@@ -82,8 +82,11 @@ def some_pictures(folder: Path, most: int, complain: Complain) -> list[Path]:
     return [Path(path) for path in found]
 
 
-def paths_from_stdin() -> Iterator[str | None]:
-    """Yield each line of standard input as it stands; neither folders nor patterns are looked for there.
+def paths_from_stdin(null: bool = False) -> Iterator[str | None]:
+    """Yield each line of standard input as a path; neither folders nor patterns are looked for there.
+
+    A carriage return at the end of a line belongs to the line's end, as in lists from Windows. With `null` a zero byte
+    ends each path, as ``find -print0`` writes them, and everything else is part of it.
 
     Whenever nothing has come for a moment there is one None, so that what came until then need not wait for more.
 
@@ -92,15 +95,15 @@ def paths_from_stdin() -> Iterator[str | None]:
     """
     if sys.stdin is None:
         raise UsageError("standard input is closed, so - names no paths")
-    source, rest = sys.stdin.fileno(), b""
+    source, rest, end = sys.stdin.fileno(), b"", b"\0" if null else b"\n"
     while True:
         if not select([source], [], [], _PAUSE)[0]:
             yield None
             select([source], [], [])
         data = os.read(source, 1 << 16)
-        *lines, rest = (rest + data).split(b"\n")
+        *lines, rest = (rest + data).split(end)
         for line in lines if data else [rest]:
-            if path := line.rstrip(b"\r"):
+            if path := line if null else line.removesuffix(b"\r"):
                 yield os.fsdecode(path)
         if not data:
             return

@@ -7,7 +7,7 @@ import os
 import stat
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from glia_runtime.atomic import atomic_write, remove_leftovers
 from glia_runtime.descriptors import discard
 from glia_runtime.errors import OutputError, UsageError
-from glia_runtime.journal import HEAD, Journal, journal_path
+from glia_runtime.journal import MARK, Journal, Way, journal_path
 from glia_runtime.selection import Selection
 
 if TYPE_CHECKING:  # the journal is opened before numpy and Pillow are imported
@@ -44,8 +44,8 @@ class Output(ABC):
         self._writer = WRITERS[format_]
         self._selection = selection
 
-    def begin(self, manifest: Manifest, backend: str) -> None:
-        """Get ready for the rows of an artifact in a backend, before the first of them is known."""
+    def begin(self, manifest: Manifest, way: Way) -> None:
+        """Get ready for the rows of an artifact, run in a way, before the first of them is known."""
         self._scale = manifest.score_scale
 
     def without_done(self, paths: Iterator[str | None]) -> Iterator[str | None]:
@@ -88,10 +88,10 @@ class FileOutput(Output):
         self._journal, self._temporary = journal, temporary
         self.done, self.again = journal.rows - journal.failed, journal.failed
 
-    def begin(self, manifest: Manifest, backend: str) -> None:
-        """Check that the journal holds rows of this artifact in this backend only."""
-        super().begin(manifest, backend)
-        self._journal.begin(manifest.artifact_sha256, backend)
+    def begin(self, manifest: Manifest, way: Way) -> None:
+        """Check that the journal holds rows of this artifact, run in this way, only."""
+        super().begin(manifest, way)
+        self._journal.begin(manifest.artifact_sha256, way)
 
     def without_done(self, paths: Iterator[str | None]) -> Iterator[str | None]:
         """Pass over what the journal has a row for."""
@@ -114,27 +114,58 @@ def is_complete(path: Path) -> bool:
         return False
 
 
-def failed_rows(path: Path, format_: str) -> int:
-    """How many rows of a complete file hold an error; 0 for a table, whose cells are for people.
+def check_complete(path: Path, format_: str, selection: Selection, pictures: Iterable[str]) -> tuple[int, int]:
+    """Check that a finished file has a row for each of `pictures`; how many rows failed, how many are of others.
+
+    Which model made it cannot be told, so nothing is added to it.
 
     Raises:
-        OutputError: it is no file of this format that glia-infer wrote.
+        OutputError: a picture has no row; or that cannot be told, because it is a table, holds chosen rows only, or is
+            no file of this format that glia-infer wrote.
     """
+    from glia_runtime.rows import Rows
     from glia_runtime.writers import WRITERS
 
+    if format_ == "table":
+        raise OutputError(
+            f"{path}: is a table, from which --resume cannot tell the pictures; without --resume it is made anew"
+        )
+    if selection.leaves_out:
+        raise OutputError(
+            f"{path}: is finished, and what --top or --below leave out cannot be told from what was never scored; "
+            "without --resume it is made anew"
+        )
+    rows, writer = Rows(), WRITERS[format_]
     try:
-        return WRITERS[format_].failed_rows(path)
+        for name, failed in writer.rows(path):
+            rows.add(name, failed)
     except (OSError, ValueError, LookupError, TypeError, csv.Error) as error:
         raise OutputError(
             f"{path}: is no {format_} file of glia-infer's; without --resume it is replaced, or choose another --output"
         ) from error
+    number = missing = 0
+    first = ""
+    for picture in pictures:
+        number += 1
+        if rows.take(writer.name(picture)) is None:
+            first = first or picture
+            missing += 1
+    if missing:
+        raise OutputError(
+            f"{path}: is finished without {missing:,} of the {number:,} pictures named, {first} first; nothing is "
+            "added to a finished file: name another --output for those, or leave out --resume to score all anew"
+        )
+    return rows.failed, rows.left()[0]
 
 
 @contextmanager
-def open_output(path: Path | None, format_: str, selection: Selection, resume: bool) -> Iterator[Output]:
+def open_output(
+    path: Path | None, format_: str, selection: Selection, resume: bool, say: Callable[[str], None]
+) -> Iterator[Output]:
     """Open standard output (None), a pipe or device, or a file that appears when the block ends without an error.
 
-    Whatever ends the block early leaves the journal of a file, unless it is empty; `resume` goes on with it.
+    Whatever ends the block early leaves the journal of a file, unless it is empty; `resume` goes on with it, and
+    it is said when its rows take long to read.
 
     Raises:
         UsageError: `format_` or `resume` does not go with this kind of output.
@@ -150,7 +181,7 @@ def open_output(path: Path | None, format_: str, selection: Selection, resume: b
         with stdout() as stream:
             yield StreamOutput(stream, format_, selection)
     elif to_file:
-        with _journaled(path, resume) as (journal, temporary):
+        with _journaled(path, resume, say) as (journal, temporary):
             if format_ == "parquet":
                 from glia_runtime.writers import ParquetWriter
 
@@ -162,11 +193,11 @@ def open_output(path: Path | None, format_: str, selection: Selection, resume: b
 
 
 @contextmanager
-def _journaled(path: Path, resume: bool) -> Iterator[tuple[Journal, Path]]:
+def _journaled(path: Path, resume: bool, say: Callable[[str], None]) -> Iterator[tuple[Journal, Path]]:
     journal = None
     try:
         with atomic_write(path) as temporary:  # looks at the folder before a journal is made there
-            journal = Journal(path)
+            journal = Journal(path, say)
             if journal.rows and not resume:
                 raise OutputError(
                     f"{journal.path}: holds {journal.rows:,} rows of an unfinished run; "
@@ -193,7 +224,7 @@ def _check_replaceable(path: Path, journal: Journal) -> None:
     from PIL import Image
 
     with suppress(OSError), path.open("rb") as file:
-        kind = "holds the rows of an unfinished run" if file.read(len(HEAD)) == HEAD else ""
+        kind = "holds the rows of an unfinished run" if file.read(len(MARK)) == MARK else ""
         if not kind:
             with suppress(Exception), Image.open(path):  # whatever Pillow finds wrong with it, it is no picture
                 kind = "is a picture"

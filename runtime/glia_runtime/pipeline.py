@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import groupby
+from threading import Condition
 
 import numpy as np
 import numpy.typing as npt
@@ -34,7 +35,7 @@ Named = tuple[str, bytes | Image]
 NOT_FINITE = "the score is not a finite number; check the artifact with glia-infer --self-test"
 
 _AHEAD_BYTES = 1 << 27
-"""Prepared pictures that may wait for the graph: 446 pairs of views, or three frames of 12 MP beside one a thread."""
+"""Prepared pictures that may wait for the graph: 446 pairs of views, or three frames of 12 MP; or one a thread."""
 
 
 @dataclass(frozen=True)
@@ -93,41 +94,122 @@ def stream_results(
         thumbnails: longest side of each result's thumbnail in pixels; None for none.
     """
     pool = ThreadPoolExecutor(workers, thread_name_prefix="glia-decode")
+    ahead = _Ahead(workers)
 
-    def submit(source: PathLike | Named | None) -> Future[Loaded] | None:
-        if source is None:
-            return None
+    def load(number: int, name: str, picture: bytes | Image | None) -> Loaded:
+        if not ahead.begin(number):
+            return _File(name), "the stream was closed"
+        loaded = _load(name, picture, manifest, draft, thumbnails)
+        ahead.end(loaded)
+        return loaded
+
+    def submit(source: PathLike | Named, number: int) -> Future[Loaded]:
         name, picture = source if isinstance(source, tuple) else (os.fspath(source), None)
-        return pool.submit(_load, name, picture, manifest, draft, thumbnails)
+        return pool.submit(load, number, name, picture)
 
     try:
-        loaded = _in_order(map(submit, sources), workers, batch_size)
+        loaded = _in_order(sources, submit, ahead, workers, batch_size)
         for _, part in groupby(loaded, key=lambda picture: picture is None):
             for group in in_batches(filter(None, part), batch_size):
                 yield from _score(group, manifest, run)
     finally:
+        ahead.close()
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _in_order(submitted: Iterable[Future[Loaded] | None], workers: int, batch_size: int) -> Iterator[Loaded | None]:
+class _Ahead:
+    """Bounds the bytes that wait for the graph, whatever the pictures turn out to be.
+
+    A thread begins one of the next pictures, one a thread, at any time; another when it fits in beside what is prepared
+    and what the other threads have in hand, by the size of those before. So before a size is known, each thread
+    prepares one.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self._changed = Condition()
+        self._workers = workers
+        self._taken = self._in_hand = self._bytes = 0
+        self._expected = 0.0
+        self._closed = False
+
+    def begin(self, number: int) -> bool:
+        """Wait until picture `number`, counted from 0, may be prepared; False when it is no longer wanted."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self._fits(number))
+            self._in_hand += 1
+            return not self._closed
+
+    def end(self, loaded: Loaded) -> None:
+        """Count what was prepared."""
+        with self._changed:
+            self._in_hand -= 1
+            self._bytes += _bytes_of(loaded)
+            self._expected = max(_bytes_of(loaded), 0.9 * self._expected)  # forget a large one after a while
+            self._changed.notify_all()
+
+    def take(self, loaded: Loaded) -> None:
+        """Count it off: it goes to the graph."""
+        with self._changed:
+            self._taken += 1
+            self._bytes -= _bytes_of(loaded)
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Let the threads that wait go."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def _fits(self, number: int) -> bool:
+        if number < self._taken + self._workers:
+            return True
+        return 0 < self._bytes + (self._in_hand + 1) * self._expected <= _AHEAD_BYTES
+
+
+def _bytes_of(loaded: Loaded) -> int:
+    return 0 if isinstance(loaded[1], str) else sum(array.nbytes for array in loaded[1])
+
+
+def _source_bytes(source: PathLike | Named) -> int:
+    """What a source holds in memory while it waits; nothing where it is a path."""
+    if not isinstance(source, tuple):
+        return 0
+    return source[1].nbytes if isinstance(source[1], np.ndarray) else len(source[1])
+
+
+def _in_order(
+    sources: Iterable[PathLike | Named | None],
+    submit: Callable[[PathLike | Named, int], Future[Loaded]],
+    ahead: _Ahead,
+    workers: int,
+    batch_size: int,
+) -> Iterator[Loaded | None]:
     """Keep enough pictures in the pool to fill the next batch while one is scored; yield them as they came.
 
     None is passed on behind all that came before it.
     """
-    pending: deque[Future[Loaded]] = deque()
-    largest = 1
-    for future in submitted:
-        if future is not None:
-            pending.append(future)
-        while len(pending) > (0 if future is None else workers + min(batch_size, _AHEAD_BYTES // largest)):
-            loaded = pending.popleft().result()
-            if not isinstance(loaded[1], str):
-                largest = max(largest, sum(array.nbytes for array in loaded[1]))
-            yield loaded
-        if future is None:
+    pending: deque[tuple[Future[Loaded], int]] = deque()
+    held = number = 0
+
+    def first() -> Loaded:
+        nonlocal held
+        future, size = pending.popleft()
+        loaded = future.result()
+        held -= size
+        ahead.take(loaded)
+        return loaded
+
+    for source in sources:
+        if source is not None:
+            pending.append((submit(source, number), _source_bytes(source)))
+            held += pending[-1][1]
+            number += 1
+        while len(pending) > (0 if source is None else workers if held > _AHEAD_BYTES else workers + batch_size):
+            yield first()
+        if source is None:
             yield None
     while pending:
-        yield pending.popleft().result()
+        yield first()
 
 
 def _load(name: str, picture: bytes | Image | None, manifest: Manifest, draft: bool, thumbnails: int | None) -> Loaded:

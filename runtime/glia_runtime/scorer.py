@@ -36,13 +36,15 @@ class Scorer:
     Scores are on the manifest's `score_scale`. Not for use by several threads at once.
     """
 
-    def __init__(self, backend: Backend, *, title: str = "", why: str = "") -> None:
+    def __init__(self, backend: Backend, *, named: str = "", why: str = "") -> None:
         """Wrap a loaded backend; use `Scorer.open` for a file."""
         self._backend = backend
         self.manifest: Manifest = backend.manifest
         self.artifact: Path = backend.artifact
-        self.title = title
-        """Which backend and device were picked: "openvino:bf16 on cpu", for instance."""
+        self.backend = named
+        """Which backend was picked, as `open` takes it: "openvino:bf16", for instance."""
+        self.device = backend.device
+        """Where it runs: "cpu" or "cuda"."""
         self.why = why
         """Why these were."""
 
@@ -74,12 +76,12 @@ class Scorer:
         manifest = read_manifest(path)
         verify_artifact(path, manifest)
         loaded, way, why = open_backend(path, manifest, device, backend, prove=lambda unproven: cls(unproven)._prove())
-        return cls(loaded, title=way.title, why=why)
+        return cls(loaded, named=way.info.title, why=why)
 
     @property
     def choice(self) -> str:
         """Which backend and device were picked, and why: one line for whoever watches."""
-        return f"{self.title}: {self.why}"
+        return f"{self.backend} on {self.device}: {self.why}"
 
     @property
     def batch_size(self) -> int:

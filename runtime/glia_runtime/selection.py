@@ -37,6 +37,11 @@ class Selection:
         """Whether rows pass one by one, rather than all at the end."""
         return self.sort is None and self.top is None
 
+    @property
+    def leaves_out(self) -> bool:
+        """Whether rows are chosen rather than all taken."""
+        return self.top is not None or self.below is not None
+
     def of(self, rows: Iterable[Result]) -> Iterator[Result]:
         """Yield the selected rows. `sort` alone holds all of them in memory, `top` that many, `below` none."""
         if self.below is not None:

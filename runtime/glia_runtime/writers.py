@@ -9,7 +9,7 @@ import io
 import json
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -40,9 +40,14 @@ class Writer(ABC):
         """Write what comes after the last row."""
 
     @staticmethod
+    def name(path: str) -> str:
+        """`path` as `rows` gives it back."""
+        return path
+
+    @staticmethod
     @abstractmethod
-    def failed_rows(path: Path) -> int:
-        """How many rows of a file hold an error; `ValueError` and the like when it is no such file."""
+    def rows(path: Path) -> Iterator[tuple[str, bool]]:
+        """The name of each row in a file, and whether it holds an error; `ValueError` and the like: no such file."""
 
     def _emit(self, text: str | bytes) -> None:
         # Whole rows at once, flushed, so that a reader sees each as it comes and an interrupt leaves no half
@@ -69,13 +74,14 @@ class CsvWriter(Writer):
         self._row("" if row[column] is None else str(row[column]) for column in self.COLUMNS)
 
     @staticmethod
-    def failed_rows(path: Path) -> int:
-        """Count the last column."""
+    def rows(path: Path) -> Iterator[tuple[str, bool]]:
+        """Read the first column and the last."""
         with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
             rows = csv.reader(file)
             if tuple(next(rows, ())) != CsvWriter.COLUMNS:
                 raise ValueError("another header")
-            return sum(row[-1] != "" for row in rows)
+            for name, _, _, _, _, error in rows:
+                yield name, error != ""
 
     def _row(self, cells: Iterable[str]) -> None:
         self._emit(csv_line(cells))
@@ -89,10 +95,11 @@ class JsonlWriter(Writer):
         self._emit(json_line(result))
 
     @staticmethod
-    def failed_rows(path: Path) -> int:
-        """Count the objects with an error."""
+    def rows(path: Path) -> Iterator[tuple[str, bool]]:
+        """Read the objects."""
         with path.open("rb") as file:
-            return sum(json.loads(line)["error"] is not None for line in file)
+            for row in map(json.loads, file):
+                yield row["path"], row["error"] is not None
 
 
 class ParquetWriter(Writer):
@@ -132,11 +139,18 @@ class ParquetWriter(Writer):
         self._file.close()
 
     @staticmethod
-    def failed_rows(path: Path) -> int:
-        """Count the last column."""
+    def name(path: str) -> str:
+        """`path` as text."""
+        return str(_text(path))
+
+    @staticmethod
+    def rows(path: Path) -> Iterator[tuple[str, bool]]:
+        """Read two columns, a block at a time."""
         ParquetWriter.check()
-        column = import_module("pyarrow.parquet").read_table(path, columns=["error"])["error"]
-        return len(column) - int(column.null_count)
+        with import_module("pyarrow.parquet").ParquetFile(path) as file:
+            for block in file.iter_batches(columns=["path", "error"]):
+                for name, error in zip(block["path"], block["error"], strict=True):
+                    yield name.as_py(), error.is_valid
 
     def _write_group(self) -> None:
         if self._rows:
@@ -179,9 +193,9 @@ class TableWriter(Writer):
             self._emit(one_line(f"  {scores}, {direction} ({scale.dataset})") + "\n")
 
     @staticmethod
-    def failed_rows(path: Path) -> int:
-        """0: a picture may be called anything, "failed" too."""
-        return 0
+    def rows(path: Path) -> Iterator[tuple[str, bool]]:
+        """Raise `ValueError`: names are folded, and a picture may be called anything, "failed" too."""
+        raise ValueError("a table is for people")
 
     def _draw(self) -> None:
         from rich.box import SIMPLE_HEAD

@@ -222,9 +222,9 @@ def test_a_reader_that_stops_reading(views_artifact: Path, pictures: list[Path])
         (["--resume", "--output", "/dev/null", "a"], "--resume needs --output FILE"),
         (["--format", "parquet", "a"], "parquet ends with an index of its parts, so it needs --output FILE"),
         (["--device", "tpu", "a"], "device 'tpu' cannot run onnx artifacts; choose one of: auto, cpu, cuda"),
-        (["--info", "none.onnx"], "none.onnx: no such artifact"),
         (["--info", "none.onnx", "a"], "--info takes no pictures"),
         (["--below", "nan", "a"], "--below is no number"),
+        (["--null", "a"], "--null is for the list that - reads from stdin"),
     ],
 )
 def test_usage_errors(views_artifact: Path, arguments: list[str], reason: str) -> None:
@@ -232,6 +232,29 @@ def test_usage_errors(views_artifact: Path, arguments: list[str], reason: str) -
     assert (result.returncode, result.stdout) == (2, b"")
     (line,) = lines(result)
     assert line.startswith(f"glia-infer: {reason}")
+
+
+def test_options_without_effect_are_refused(views_artifact: Path, tmp_path: Path) -> None:
+    output = tmp_path / "scores.csv"
+    none = "would do nothing"
+    for arguments, reason in (
+        (["--info", "none.onnx"], "none.onnx: no such artifact"),
+        (
+            ["--info", views_artifact, "--self-test", "--model", "none", "-o", output],
+            f"--model, --output, --self-test {none}",
+        ),
+        (["--info", views_artifact, "--backend", "auto"], f"--backend {none}"),
+        (
+            ["--self-test", "--model", views_artifact, "-o", output, "--top", "3", "--resume"],
+            f"--output, --resume, --top {none}",
+        ),
+        (["--self-test", "--model", views_artifact, "--fail-fast", "-r"], f"--recursive, --fail-fast {none}"),
+    ):
+        result = infer(*arguments)
+        assert (result.returncode, result.stdout) == (2, b"")
+        (line,) = lines(result)
+        assert reason in line
+    assert not output.exists()
 
 
 def test_model_errors(tmp_path: Path, pictures: list[Path]) -> None:
@@ -310,7 +333,7 @@ def test_version_and_help() -> None:
         "--below T ",
         "--self-test ",
         "Exit status: 0",
-        "| glia-infer -  ",
+        "| glia-infer -0 -  ",
     ):
         assert words in text
 
@@ -365,6 +388,22 @@ def test_ctrl_c(views_artifact: Path, pictures: list[Path]) -> None:
     assert rest == b"" or rest.endswith(b"\n")
     for stream in (process.stdin, process.stdout, process.stderr):
         stream.close()
+
+
+@pytest.mark.parametrize(
+    "how", ["raise ImportError('initialization failed') from interrupt", "raise ImportError(repr(interrupt))"]
+)
+@pytest.mark.parametrize("device", ["auto", "cpu"])
+def test_ctrl_c_while_an_engine_is_imported(
+    views_artifact: Path, pictures: list[Path], tmp_path: Path, how: str, device: str
+) -> None:
+    """A compiled library turns it into an ImportError: no traceback, and no other engine in place of this one."""
+    (tmp_path / "onnxruntime.py").write_text(
+        f"try:\n    raise KeyboardInterrupt\nexcept KeyboardInterrupt as interrupt:\n    {how}\n"
+    )
+    paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    result = infer("--model", views_artifact, "--device", device, pictures[0], env={**os.environ, "PYTHONPATH": paths})
+    assert (result.returncode, result.stdout, lines(result)) == (130, b"", ["glia-infer: interrupted"])
 
 
 def test_pictures_of_every_uncommon_kind(views_artifact: Path, tmp_path: Path) -> None:

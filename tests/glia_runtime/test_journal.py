@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import os
 import re
 import stat
+import tracemalloc
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
@@ -18,13 +20,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from glia_runtime.errors import OutputError
-from glia_runtime.journal import Journal, journal_path
+from glia_runtime.journal import Journal, Way, journal_path
 from glia_runtime.manifest import ScoreScale
 from glia_runtime.pipeline import Result
 from glia_runtime.writers import CsvWriter, JsonlWriter, json_line
 
 MODEL, OTHER = "a" * 64, "b" * 64
-BACKEND = "onnxruntime on cpu"
+BACKEND = Way("onnxruntime", "cpu", False)
 
 # any bytes that a file name may hold, as Python names them
 PATHS = st.binary(min_size=1, max_size=12).filter(lambda name: b"\0" not in name).map(os.fsdecode)
@@ -145,6 +147,36 @@ def test_what_is_left_is_found_while_rows_are_added(tmp_path: Path) -> None:
         assert [result.path for result in journal.results()] == list("abcd")
 
 
+def test_many_rows_are_passed_over_in_little_memory(tmp_path: Path) -> None:
+    """With a new picture before all others, and with every row tried again: far less than the paths themselves take."""
+    path, number = tmp_path / "scores.csv", 5000
+    names = [f"{index:06}{'x' * 200}" for index in range(number)]
+    for error in (None, "failed"):
+        write(path, [Result(name, None if error else 0.5, error) for name in names])
+        tracemalloc.start()
+        with closing(Journal(path)) as journal:
+            journal.begin(MODEL, BACKEND)
+            left = sum(1 for _ in journal.without_done(["new", *names]))
+            assert left == (number + 1 if error else 1)
+            for name in names[:100] if error else ():
+                journal.append(Result(name, 0.5, None))
+            assert [row.error for row in journal.results()] == [None] * 100 + [error] * (number - 100)
+            peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        # some 50 bytes a row, and buffers; the paths are 255 bytes each
+        assert peak < 100 * number + (1 << 18)
+
+
+def test_reading_many_rows_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "scores.csv"
+    write(path, [Result("a", 0.5, None)] * 8192)
+    monkeypatch.setattr("glia_runtime.journal._LONG", -1.0)
+    said: list[str] = []
+    Journal(path, said.append).close()
+    (line,) = said
+    assert re.fullmatch(rf"{re.escape(str(path))}\.part: reading about 8,\d\d\d rows", line)
+
+
 def test_one_run_at_a_time(tmp_path: Path) -> None:
     path = tmp_path / "scores.csv"
     (tmp_path / "link.csv").symlink_to(path)
@@ -164,7 +196,12 @@ def test_rows_of_another_model_are_not_mixed_in(tmp_path: Path) -> None:
     assert journal_path(path).read_bytes() == before
 
 
-@pytest.mark.parametrize("content", [b"path,score\n", b"\n", b'{"glia_rows": 1, "artifact_sha256": "a"}\n', b"\xff"])
+OLD = b'{"glia_rows": 2, "artifact_sha256": "a", "backend": "onnxruntime on cpu"}\n'
+
+
+@pytest.mark.parametrize(
+    "content", [b"path,score\n", b"\n", OLD, b'{"glia_rows": 3, "artifact_sha256": "a"}\n', b"\xff"]
+)
 def test_a_file_that_is_no_journal_is_left_alone(tmp_path: Path, content: bytes) -> None:
     part = journal_path(tmp_path / "scores.csv")
     part.write_bytes(content)
@@ -269,12 +306,16 @@ def test_a_pipe_in_the_place_of_the_journal_is_not_waited_for(tmp_path: Path) ->
 
 def test_another_backend_does_not_go_on(tmp_path: Path) -> None:
     path = tmp_path / "scores.csv"
-    write(path, [Result("a", 0.5, None)])
-    with (
-        closing(Journal(path)) as journal,
-        pytest.raises(OutputError, match="go on with --backend onnxruntime --device cpu, or delete"),
-    ):
-        journal.begin(MODEL, "openvino:bf16 on cpu")
+    ways = [Way(backend, "cpu", draft) for backend in ("onnxruntime", "a on b with c") for draft in (False, True)]
+    for before, way in itertools.permutations(ways, 2):
+        journal_path(path).unlink(missing_ok=True)
+        with closing(Journal(path)) as journal:
+            journal.begin(MODEL, before)
+            journal.append(Result("a", 0.5, None))
+        draft = " --draft" if before.draft else " and without --draft" if way.draft else ""
+        options = re.escape(f"go on with --backend {before.backend} --device cpu{draft}, or delete")
+        with closing(Journal(path)) as journal, pytest.raises(OutputError, match=options):
+            journal.begin(MODEL, way)
 
 
 def test_an_older_output_keeps_an_empty_journal(tmp_path: Path) -> None:
@@ -287,6 +328,6 @@ def test_an_older_output_keeps_an_empty_journal(tmp_path: Path) -> None:
     with closing(Journal(path)) as journal:
         journal.begin(MODEL, BACKEND)
     with closing(Journal(path)) as journal:  # without rows, any model may go on
-        journal.begin(OTHER, "openvino on cpu")
+        journal.begin(OTHER, Way("openvino", "cpu", False))
         journal.append(Result("a", 0.5, None))
         assert [row.path for row in journal.results()] == ["a"]

@@ -203,7 +203,7 @@ def test_a_full_disk(views_artifact: Path, folder: Path, tmp_path: Path) -> None
     command: list[str | Path] = ["--model", str(views_artifact), "-r", str(folder), "-o", str(output)]
     reference = tmp_path / "reference.csv"
     assert infer(*command[:-1], reference).returncode == 1
-    journal_bytes = len(infer(*command[:-2], "--format", "jsonl").stdout) + 102  # and its head
+    journal_bytes = len(infer(*command[:-2], "--format", "jsonl").stdout) + 128  # and its head
     for limit in (5_000, journal_bytes - 10):
         full = infer(
             *command,

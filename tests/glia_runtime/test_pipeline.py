@@ -6,7 +6,7 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from PIL import Image
 
 from glia_runtime import ArtifactError, ImageError, Scorer, UsageError, sample_views
 from glia_runtime.decode import decode, decode_picture
+from glia_runtime.inputs import in_batches
 from tests.glia_runtime.artifacts import expected_score
 from tests.shapes import noise_image
 
@@ -232,3 +233,43 @@ def test_few_large_frames_wait(image_artifact: Path, monkeypatch: pytest.MonkeyP
     results = Scorer.open(image_artifact).stream(frames(), batch_size=1, workers=1)
     ahead = [taken - done for done, _ in enumerate(results, 1)]
     assert max(ahead[:30]) <= 1 + 2
+
+
+@pytest.mark.parametrize("batch_size", [1, 32])
+def test_few_frames_are_read_ahead_whatever_was_seen_before(
+    batch_size: int, image_artifact: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the first size is known, and when large files follow small ones."""
+    paths = {side: tmp_path / f"{side}.bmp" for side in (224, 1000)}
+    for side, path in paths.items():
+        Image.fromarray(noise_image(side, side)).save(path)
+    monkeypatch.setattr("glia_runtime.pipeline._AHEAD_BYTES", 4 * 3_000_000)
+    lock = threading.Lock()
+    large = str(paths[1000])
+    begun = taken = most = 0
+
+    def decoding(source: Any, name: str) -> Any:
+        nonlocal begun, most
+        with lock:
+            begun += name == large
+            most = max(most, begun - taken)
+        return decode_picture(source, name)
+
+    def batches(items: Iterable[Any], size: int) -> Iterator[Any]:
+        def counted() -> Iterator[Any]:
+            nonlocal taken
+            for item in items:
+                with lock:
+                    taken += item[0].path == large
+                if taken in (1, 13) and item[0].path == large:
+                    time.sleep(0.5)  # the threads prepare all that they may meanwhile
+                yield item
+
+        return in_batches(counted(), size)
+
+    monkeypatch.setattr("glia_runtime.pipeline.decode_picture", decoding)
+    monkeypatch.setattr("glia_runtime.pipeline.in_batches", batches)
+    sources = [paths[1000]] * 12 + [paths[224]] * 40 + [paths[1000]] * 12
+    results = list(Scorer.open(image_artifact).stream(sources, batch_size=batch_size, workers=2))
+    assert [result.error for result in results] == [None] * 64
+    assert most <= 4 + 2  # the limit, and one a thread that was begun before its size was known

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from glia_runtime.journal import Journal, journal_path
+from glia_runtime.journal import Journal, Way, journal_path
 from glia_runtime.pipeline import Result
 from tests.glia_runtime.test_cli import COMMAND, csv_rows, infer, lines
 from tests.glia_runtime.test_output import finish, has_rows, start, wait_for
@@ -70,6 +70,58 @@ def test_failed_pictures_are_tried_again(views_artifact: Path, pictures: list[Pa
     resumed_bytes = output.read_bytes()
     assert infer(*command).returncode == 1
     assert output.read_bytes() == resumed_bytes
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_a_finished_file_is_compared_with_what_is_named(
+    views_artifact: Path, pictures: list[Path], tmp_path: Path, suffix: str
+) -> None:
+    folder, output = tmp_path / "folder", tmp_path / f"scores{suffix}"
+    folder.mkdir()
+    for number, picture in enumerate(pictures):
+        shutil.copy(picture, folder / os.fsdecode(b"%d\xff,\r.png" % number))
+    command: list[str | Path] = ["--model", views_artifact, folder, "--output", output, "--resume"]
+    for said in ([], [f"glia-infer: {output}: is complete; without --resume it is made anew"]):
+        done = infer(*command)
+        assert (done.returncode, lines(done)) == (0, said)
+    before = output.read_bytes()
+    new = folder / "+new.png"
+    shutil.copy(pictures[0], new)
+    for more, first, number in (([], new, 6), (["missing.jpg"], "missing.jpg", 7), ([new, new], new, 8)):
+        named = infer(*command[:2], *more, *command[2:])
+        assert named.returncode == 2
+        assert lines(named) == [
+            f"glia-infer: {output}: is finished without {number - 5} of the {number} pictures named, {first} first; "
+            "nothing is added to a finished file: name another --output for those, or leave out --resume to score all "
+            "anew"
+        ]
+    new.unlink()
+    (folder / os.fsdecode(b"0\xff,\r.png")).unlink()
+    fewer = infer(*command)
+    assert fewer.returncode == 0
+    assert lines(fewer)[-1] == "glia-infer: 1 kept rows are of pictures that this run does not name"
+    assert output.read_bytes() == before
+
+
+def test_what_cannot_work_does_not_pass_for_complete(
+    views_artifact: Path, image_artifact: Path, pictures: list[Path], tmp_path: Path
+) -> None:
+    for suffix in (".csv", ".txt"):
+        output = tmp_path / f"scores{suffix}"
+        assert infer("--model", views_artifact, *pictures, "--output", output).returncode == 0
+        cases: list[tuple[list[str | Path], str]] = [
+            (["--model", tmp_path / "none.onnx"], "none.onnx: no such artifact"),
+            (["--model", views_artifact, "--backend", "abacus"], "backend 'abacus' runs no onnx artifacts"),
+            (["--model", image_artifact, "--draft"], "draft is for artifacts exported with --input views"),
+            (
+                ["--model", views_artifact, "--top", "3"],
+                "cannot be told from what was never scored" if suffix == ".csv" else "is a table",
+            ),
+        ]
+        for options, reason in cases:
+            refused = infer(*options, *pictures, "--output", output, "--resume")
+            assert refused.returncode == 2
+            assert reason in lines(refused)[-1]
 
 
 def test_another_backend_does_not_go_on(views_artifact: Path, pictures: list[Path], tmp_path: Path) -> None:
@@ -135,7 +187,7 @@ def test_what_was_hardly_meant_is_not_replaced(
         shutil.copy(pictures[0], output)
     else:
         journal = Journal(tmp_path / "other")
-        journal.begin("a" * 64, "onnxruntime on cpu")
+        journal.begin("a" * 64, Way("onnxruntime", "cpu", False))
         journal.append(Result("a", 0.5, None))
         journal.close()
         journal.path.rename(output)

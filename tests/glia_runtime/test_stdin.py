@@ -40,3 +40,13 @@ def test_a_slow_list_on_stdin_gets_each_row_before_the_next_path(views_artifact:
 def test_no_paths_on_stdin(views_artifact: Path) -> None:
     result = infer("--model", views_artifact, "-", input=b"")
     assert (result.returncode, result.stdout, lines(result)) == (0, HEADER, [])
+
+
+def test_paths_that_end_with_a_zero_byte(views_artifact: Path, pictures: list[Path], tmp_path: Path) -> None:
+    """Every name that a file may have, as it stands."""
+    names = [os.fsencode(tmp_path) + name for name in (b"/a\r", b"/b\n\r\n", b"/\xff ", b"/ c")]
+    for name in names:
+        Path(os.fsdecode(name)).write_bytes(pictures[0].read_bytes())
+    result = infer("--model", views_artifact, "-0", "-", input=b"\0".join([*names, b"", names[0]]))
+    assert result.returncode == 0
+    assert [os.fsencode(row["path"]) for row in csv_rows(result.stdout)] == [*names, names[0]]

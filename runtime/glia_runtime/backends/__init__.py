@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glia_runtime.backends.engines import ENGINE_TARGETS, check_engine, flavour_of, this_machine
-from glia_runtime.errors import ArtifactError, BackendError, GliaError, MissingExtraError
+from glia_runtime.errors import ArtifactError, BackendError, GliaError, MissingExtraError, is_interrupt
 
 if TYPE_CHECKING:
     from glia_runtime.backends.base import Backend
@@ -100,6 +100,8 @@ class Choice:
         try:
             reason = self._cls.obstacle(self.device, self.precision)
         except ImportError as error:
+            if is_interrupt(error):
+                raise KeyboardInterrupt from error
             return MissingExtraError(
                 f"{info.package} is installed but does not import ({error}); "
                 f"reinstall it: pip install --force-reinstall {info.package}"
