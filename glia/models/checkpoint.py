@@ -16,7 +16,7 @@ from torch import Tensor
 from glia.models.base import QualityModel
 from glia.models.registry import config_type, create_model, list_models
 from glia_runtime.atomic import atomic_write
-from glia_runtime.errors import CheckpointError, GliaError
+from glia_runtime.errors import CheckpointError, GliaError, MissingExtraError
 from glia_runtime.manifest import ScoreScale
 from glia_runtime.strict_json import JsonError, from_jsonable
 
@@ -59,6 +59,7 @@ def load_checkpoint(path: str | Path) -> QualityModel:
     Raises:
         CheckpointError: missing, truncated, not a glia checkpoint, of a newer version or an unknown architecture, or
             with a config, a score scale or tensors that cannot be.
+        MissingExtraError: the architecture needs a package that is not installed.
     """
     path = Path(path)
     header, state = _read(path)
@@ -87,7 +88,10 @@ def load_checkpoint(path: str | Path) -> QualityModel:
         _check_tensors(model, state)
         model.load_state_dict(state)
         model.score_scale = scale
-    except Exception as error:  # whatever a header or tensors that do not belong together make torch raise
+    except MissingExtraError:
+        raise
+    # what a header or tensors that do not belong together make torch, timm and the architectures raise
+    except (GliaError, RuntimeError, ValueError, TypeError, KeyError) as error:
         reason = _in_one_line(error)[:200]
         raise CheckpointError(f"{path}: config and tensors do not fit together ({reason}); train it anew") from error
     return model.eval()
@@ -151,6 +155,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise CheckpointError(
             f"{path}: refused, it is no checkpoint or holds more than tensors and plain values (nothing was executed)"
         ) from error
+    except (MemoryError, MissingExtraError):
+        raise
     except Exception as error:  # whatever damage makes torch, pickle, zipfile or safetensors raise
         reason = _in_one_line(error).split(" Exception raised")[0][:160]
         raise CheckpointError(f"{path}: cannot be read as a checkpoint, truncated or not one ({reason})") from error

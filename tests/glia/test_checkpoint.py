@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from glia.models import create_model, load_checkpoint, save_checkpoint
 from glia.models.checkpoint import read_tensors, read_training
-from glia_runtime.errors import CheckpointError
+from glia_runtime.errors import CheckpointError, MissingExtraError
 from glia_runtime.manifest import ScoreScale
 
 SCALE = asdict(ScoreScale(0.0, 100.0, True, "synthetic"))
@@ -161,6 +161,29 @@ def test_altered_header(model: torch.nn.Module, tmp_path: Path, change: dict[str
     with pytest.raises(CheckpointError, match=says) as caught:
         load_checkpoint(path)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("error", [MissingExtraError("pip install it"), MemoryError(), AttributeError("a bug")])
+def test_what_is_not_the_files_fault_is_not_said_of_it(
+    saved: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("glia.models.checkpoint.create_model", fail)
+    with pytest.raises(type(error)) as caught:
+        load_checkpoint(saved)
+    assert caught.value is error
+
+
+def test_memory_that_does_not_suffice_is_no_damage(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    for reader in ("torch.load", "glia.models.checkpoint.open_safetensors"):
+        monkeypatch.setattr(reader, fail)
+    with pytest.raises(MemoryError):
+        load_checkpoint(saved)
 
 
 def test_other_files(tmp_path: Path) -> None:
