@@ -23,12 +23,16 @@ def one_line(text: str) -> str:
 
 
 def is_interrupt(error: BaseException | None) -> bool:
-    """Whether Ctrl-C is behind `error`: during the import of a compiled library it comes out as an ImportError."""
+    """Whether Ctrl-C is behind `error`: during the import of a compiled library it comes out as an ImportError.
+
+    An error of another kind that follows Ctrl-C, such as a file that cannot be closed then, speaks for itself.
+    """
+    importing = False
     while error is not None:
-        # older libraries pass on its name only
-        if isinstance(error, KeyboardInterrupt) or (
-            isinstance(error, ImportError) and "KeyboardInterrupt" in str(error)
-        ):
+        if isinstance(error, KeyboardInterrupt):
+            return importing
+        importing = isinstance(error, ImportError)
+        if importing and "KeyboardInterrupt" in str(error):  # older libraries pass on its name only
             return True
         error = error.__cause__ or error.__context__
     return False

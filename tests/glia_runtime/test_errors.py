@@ -27,6 +27,15 @@ def test_a_command_says_what_to_type(capsys: pytest.CaptureFixture[str]) -> None
     assert capsys.readouterr().err == line
 
 
+def test_what_fails_after_ctrl_c_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit) as left, errors_on_one_line("glia-infer", debug=False):
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise errors.OutputError("scores.csv: no space left")
+    assert (left.value.exit_code, capsys.readouterr().err) == (2, "glia-infer: scores.csv: no space left\n")
+
+
 def test_a_bug_is_not_mistaken_for_a_picture_that_failed(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(typer.Exit) as left, errors_on_one_line("glia-infer", debug=False):
         raise ZeroDivisionError("a bug")
