@@ -103,6 +103,7 @@ def hostile_package(path: Path, target: Path) -> None:
     honest, pickled = io.BytesIO(), io.BytesIO()
     package_pt2(honest, exported_programs={"model": torch.export.export(Scaled(), (torch.ones(2),))})
     torch.save(Payload(target), pickled)
+    planted = set()
     with zipfile.ZipFile(honest) as source, zipfile.ZipFile(path, "w") as archive:
         for name in source.namelist():
             content = source.read(name)
@@ -110,10 +111,13 @@ def hostile_package(path: Path, target: Path) -> None:
                 config = json.loads(content)
                 for entry in config["config"].values():
                     entry["use_pickle"] = True
+                    planted.add("switch")
                 content = json.dumps(config).encode()
             elif "/data/weights/" in name:
                 content = pickled.getvalue()
+                planted.add("pickle")
             archive.writestr(name, content)
+    assert planted == {"switch", "pickle"}  # else torch has moved its weights, and nothing hostile is tested
 
 
 def test_a_hostile_pickle_is_not_executed(tmp_path: Path) -> None:
