@@ -128,3 +128,13 @@ def test_a_hostile_pickle_is_not_executed(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"model\.pt2: aotinductor cannot load it"):
         Scorer.open(path)
     assert not target.exists()
+
+
+def test_a_torch_without_the_private_loader_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "model.pt2"
+    path.write_bytes(b"never read")
+    engine = EngineInfo("aotinductor-cpu", torch.__version__)
+    write_manifest(replace(artifacts.manifest_for(path, "views", "pt2"), engine=engine), path)
+    monkeypatch.delattr("torch._C._aoti.AOTIModelPackageLoader")
+    with pytest.raises(ArtifactError, match="cannot load it"):
+        Scorer.open(path)

@@ -39,15 +39,15 @@ class Pt2Backend(Backend):
             torch.set_num_threads(self.threads)
         else:
             self._bind(f"torch {torch.__version__}")
-        loader: Any = torch._C._aoti.AOTIModelPackageLoader
         try:
+            loader: Any = torch._C._aoti.AOTIModelPackageLoader  # private, so it may be gone
             # Not by `torch._inductor.aoti_load_package`: before it comes to the library it also loads whatever programs
             # the archive holds beside it, and unpickles their tensors.
             # Single-threaded, which a backend is: left alone, the package asks an event whether its last run has ended,
             # and asking is forbidden while a CUDA graph is recorded. Then: one runner, on the current device.
             with quiet_torch():  # it remarks on CUDA_HOME
                 self._loaded: Any = loader(str(self.artifact), "model", True, 1, -1)
-        except Exception as error:  # RuntimeError, OSError and others, by what in the file is wrong
+        except Exception as error:  # RuntimeError, OSError and others, by what is wrong in the file
             raise self._refuse(error) from error
         self._graphs: dict[int, CudaGraph] = {}
         self._met: set[int] = set()
