@@ -177,9 +177,7 @@ def _refuse_useless(given: Mapping[str, object], photos: bool, dataset: str) -> 
         UsageError: they are named.
     """
     of_photos = ("count", "processes")
-    of_datasets = (
-        *("dataset", "root", "split", "part", "lower_is_better", "dataset_option", "pictures", "cache", "csv"),
-    )
+    of_datasets = ["dataset", "root", "split", "part", "lower_is_better", "dataset_option", "pictures", "cache", "csv"]
     if useless := [name for name in (of_datasets if photos else of_photos) if name in given]:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in useless)
         raise UsageError(f"{options}: {'not with' if photos else 'only with'} --photos; leave out")

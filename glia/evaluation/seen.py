@@ -9,7 +9,7 @@ from glia.training.record import labels_digest
 from glia.training.run import ALL, OFFICIAL, SYNTHETIC, split_dataset
 from glia_runtime.errors import UsageError
 
-# Datasets that are known by their name; others, by their labels.
+# Datasets of one's own are known by their labels; published ones, by their name.
 _OWN = ("csv", "hf", "saqt")
 
 
