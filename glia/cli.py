@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from glia_runtime.command import Command, Debug, Version, errors_on_one_line
+from glia_runtime.command import Command, Debug, Version, errors_on_one_line, given_options
 from glia_runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -65,15 +65,6 @@ def _list_configs(wanted: bool) -> None:
                 typer.echo(f"{recipe.name}\n    {recipe.about}\n    {recipe.command}")
                 typer.echo(f"    the paper: {recipe.paper_line}; {recipe.hardware}; time {recipe.time}")
             raise typer.Exit
-
-
-def given_options(context: typer.Context) -> dict[str, Any]:
-    """What was typed on the command line, by the names of the function's parameters."""
-    return {
-        name: value.value if isinstance(value, Enum) else value
-        for name, value in context.params.items()
-        if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
-    }
 
 
 @train_app.command(cls=Command)
@@ -291,10 +282,10 @@ def _run_config(name: str | None, given: dict[str, Any]) -> "RunConfig":
         model |= read_options(architecture, texts, config_types(architecture))
     model = model_config(architecture, **model).to_dict()
     dataset = given.get("dataset", base.dataset)
-    if (texts := given.get("dataset_option")) and dataset != SYNTHETIC:
-        given["dataset_options"] = read_options(dataset, texts, option_types(dataset))
-    elif texts:
-        raise UsageError("--dataset-option: for datasets of files, not for synthetic; leave out")
+    if texts := given.get("dataset_option"):
+        unread = dict.fromkeys(texts)  # RunConfig refuses them all
+        read = unread if dataset == SYNTHETIC else read_options(dataset, texts, option_types(dataset))
+        given["dataset_options"] = read
     run: RunConfig = replace(chosen(base), model=model, fit=chosen(base.fit))
     return run
 

@@ -8,11 +8,10 @@ from typing import Annotated
 
 import typer
 
-from glia.cli import given_options
 from glia.evaluation.gmad_cli import gmad
 from glia.evaluation.maps_cli import maps
 from glia.evaluation.tables_cli import add_tables
-from glia_runtime.command import Command, Debug, DefaultGroup, Version, errors_on_one_line
+from glia_runtime.command import Command, Debug, DefaultGroup, Version, errors_on_one_line, given_options
 from glia_runtime.errors import UsageError
 
 _HELP = """Say what a model is worth: how its scores agree with people's, how they follow damage done on purpose, and

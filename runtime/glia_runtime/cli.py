@@ -7,11 +7,11 @@ from collections.abc import Callable, Generator, Iterator
 from enum import Enum
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from glia_runtime.command import Command, Debug, Version, errors_on_one_line, say
+from glia_runtime.command import Command, Debug, Version, errors_on_one_line, given_options, say
 from glia_runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -214,13 +214,9 @@ def infer(
 
 
 def _given(context: typer.Context, but: tuple[str, ...]) -> str:
-    """The options on the command line, `but` for some parameters."""
-    found = []
-    for parameter in context.command.params:
-        source: Any = context.get_parameter_source(parameter.name or "")
-        if parameter.name not in but and source is not None and source.name == "COMMANDLINE":
-            found.append(max(parameter.opts, key=len))
-    return ", ".join(found)
+    """The options on the command line as they are written in full, `but` for some parameters."""
+    given = given_options(context).keys() - set(but)
+    return ", ".join(max(found.opts, key=len) for found in context.command.params if found.name in given)
 
 
 class _Failures:

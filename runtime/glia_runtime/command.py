@@ -72,6 +72,15 @@ def taken(annotation: Any) -> str:
     return _WORDS.get(annotation, "")
 
 
+def given_options(context: typer.Context) -> dict[str, Any]:
+    """What was typed on the command line, by the names of the function's parameters."""
+    return {
+        name: value.value if isinstance(value, Enum) else value
+        for name, value in context.params.items()
+        if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+    }
+
+
 def _full_name(name: str | None, parent: Any) -> str:
     return " ".join(filter(None, (parent and parent.info_name, name or "glia")))
 

@@ -69,5 +69,5 @@ def test_they_reach_the_run_and_the_evaluation(monkeypatch: pytest.MonkeyPatch, 
         result = CliRunner().invoke(eval_app, [*tested, option])
         assert result.exit_code == 2 and says in result.stderr and result.stderr.count("\n") == 1
     for application, options in ((train_app, ["--out", "run"]), (eval_app, ["bundled"])):
-        result = CliRunner().invoke(application, [*options, "--dataset-option", "seed=3"])
+        result = CliRunner().invoke(application, [*options, "--dataset-option", "column=MOS"])
         assert result.exit_code == 2 and "not for synthetic" in result.stderr
