@@ -189,6 +189,11 @@ def infer(
             selection = Selection(sort.value if sort else None, top, below)
             written_as = _pick_format(format_, output).value
             if resume and output is not None and is_complete(output):
+                if maps is not None:
+                    raise UsageError(
+                        f"{output}: is complete, so that --maps has nothing to draw; leave out --resume to score all "
+                        "anew, or leave out --maps"
+                    )
                 _open(model, device, backend, self_test, debug).stream((), draft=draft)  # what cannot work, says so
                 named = filter(None, _named(images, recursive, null, failures))
                 failed, unnamed = check_complete(output, written_as, selection, named)

@@ -211,6 +211,14 @@ def test_the_command_draws_each_scored_picture(mapped: Path, pictures: list[Path
             assert (drawn.height, drawn.width) == decode(path).shape[:2]
 
 
+def test_a_finished_file_leaves_no_map_to_draw(mapped: Path, pictures: list[Path], tmp_path: Path) -> None:
+    line = ("--model", mapped, pictures[0], "--output", tmp_path / "scores.csv", "--resume")
+    assert infer(*line).returncode == 0
+    done = infer(*line, "--maps", tmp_path / "maps")
+    assert done.returncode == 2 and not (tmp_path / "maps").exists()
+    assert b"scores.csv: is complete, so that --maps has nothing to draw" in done.stderr
+
+
 def test_info_says_that_an_artifact_gives_maps(mapped: Path, map_view: View, views_artifact: Path) -> None:
     assert f"maps: of the {map_view} view\n" in info_text(mapped, terminal=False)
     assert "maps" not in info_text(views_artifact, terminal=False)
