@@ -1,5 +1,6 @@
 """KEY=VALUE options of a command, read by the types of the parameters that they are for."""
 
+import math
 from collections.abc import Mapping, Sequence
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
@@ -35,6 +36,19 @@ def read_options(owner: str, texts: Sequence[str], types: Mapping[str, Any]) -> 
     return found
 
 
+def with_direction(options: Mapping[str, Any], lower_is_better: bool) -> dict[str, Any]:
+    """The options of a dataset's reader, with what --lower-is-better stands for.
+
+    Raises:
+        UsageError: they say that already, or the opposite.
+    """
+    if not lower_is_better:
+        return dict(options)
+    if "higher_is_better" in options:
+        raise UsageError("--lower-is-better and --dataset-option higher_is_better say the same; leave out one of them")
+    return {**options, "higher_is_better": False}
+
+
 def _read(text: str, hint: Any) -> Any:
     """The value, or a ValueError that says what it must be."""
     parts, origin = get_args(hint), get_origin(hint)
@@ -52,6 +66,9 @@ def _read(text: str, hint: Any) -> Any:
             raise ValueError("true or false")
         return _TRUTH[text.lower()]
     try:
-        return hint(text)
+        value = hint(text)
     except ValueError:
         raise ValueError("a whole number" if hint is int else "a number") from None
+    if hint is float and not math.isfinite(value):
+        raise ValueError("a finite number")
+    return value

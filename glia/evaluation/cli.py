@@ -128,7 +128,7 @@ def evaluate(
         from glia.evaluation.report import evaluate_dataset, evaluate_photographs
         from glia.evaluation.scoring import open_scorer
         from glia.evaluation.seen import seen_in_training
-        from glia.options import read_options
+        from glia.options import read_options, with_direction
         from glia_runtime.atomic import atomic_write
 
         _refuse_useless(given_options(context), photos is not None, dataset)
@@ -149,9 +149,7 @@ def evaluate(
             if cache is not None:
                 raise UsageError("--cache keeps drawn pictures, of synthetic; leave it out, and name files by --root")
             options = read_options(dataset, dataset_option or (), option_types(dataset))
-            if lower_is_better:
-                options["higher_is_better"] = False
-            opened = open_dataset(dataset, root, **options)
+            opened = open_dataset(dataset, root, **with_direction(options, lower_is_better))
         whole = opened
         if split is not None:
             from glia.training.run import split_dataset

@@ -19,6 +19,7 @@ from glia.models import create_model, load_backbone_weights
 from glia.models.backbone import create_backbone, input_statistics
 from glia.models.glianet import GLIANetConfig
 from glia.models.registry import model_config
+from glia.options import with_direction
 from glia.training.backbone import BackbonePretraining, whiten_patch_embedding
 from glia.training.caches import compute_priors, picture_store, prior_store
 from glia.training.check import check_pictures
@@ -247,7 +248,7 @@ def _open(config: RunConfig, cache: Path | None) -> _Parts:
     if config.dataset == SYNTHETIC:
         drawn = open_dataset(SYNTHETIC, cache, pictures=config.pictures, seed=0)
         return _Parts(drawn, open_dataset(SYNTHETIC, cache, pictures=config.validation_pictures, seed=1), None)
-    options = {**config.dataset_options, **({"higher_is_better": False} if config.lower_is_better else {})}
+    options = with_direction(config.dataset_options, config.lower_is_better)
     dataset = open_dataset(config.dataset, config.root or None, **options)
     split = split_dataset(dataset, config.split, config.train_share)
     return _Parts(Subset(dataset, split.train), Subset(dataset, split.test), dataset)

@@ -65,9 +65,11 @@ def test_they_reach_the_run_and_the_evaluation(monkeypatch: pytest.MonkeyPatch, 
     (tmp_path / "my.csv").write_text("path,score\nx.png,3\n")
     (tmp_path / "x.png").write_bytes(b"")
     tested = ["bundled", "--dataset", "csv", "--root", str(tmp_path / "my.csv"), "--dataset-option"]
-    for option, says in (("minimum=5", "5"), ("scale=5", "csv has no option scale")):
+    for option, says in (("minimum=5", "5"), ("scale=5", "no option scale"), ("minimum=nan", "a finite number")):
         result = CliRunner().invoke(eval_app, [*tested, option])
         assert result.exit_code == 2 and says in result.stderr and result.stderr.count("\n") == 1
+    result = CliRunner().invoke(eval_app, [*tested, "higher_is_better=true", "--lower-is-better"])
+    assert result.exit_code == 2 and "leave out one of them" in result.stderr
     for application, options in ((train_app, ["--out", "run"]), (eval_app, ["bundled"])):
         result = CliRunner().invoke(application, [*options, "--dataset-option", "column=MOS"])
         assert result.exit_code == 2 and "not for synthetic" in result.stderr

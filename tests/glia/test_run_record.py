@@ -93,6 +93,12 @@ def test_scores_that_changed_are_not_resumed_with(rated: Path, tmp_path: Path) -
     assert train(config, out, None, True, quiet()).exists()
 
 
+def test_a_direction_is_given_once(rated: Path, tmp_path: Path) -> None:
+    twice = replace(small_run(rated), lower_is_better=True, dataset_options={"higher_is_better": True})
+    with pytest.raises(UsageError, match="leave out one of them"):
+        train(twice, tmp_path / "run", None, False, quiet())
+
+
 def test_a_dataset_may_move(rated: Path, tmp_path: Path) -> None:
     before = shutil.copytree(rated.parent, tmp_path / "before") / rated.name
     out = train(small_run(before), tmp_path / "run", None, False, quiet()).parent
