@@ -19,7 +19,7 @@ from glia.evaluation.table_report import as_rich, write_table
 from glia.evaluation.tables import Experiment, experiments, quick, synthetic_experiments
 from glia.models import create_model
 from glia.training.record import RUN_FILE
-from glia.training.run import SYNTHETIC, RunConfig, check_same, split_dataset, train
+from glia.training.run import SYNTHETIC, RunConfig, check_moved, check_same, split_dataset, train
 from glia_runtime.atomic import atomic_write
 from glia_runtime.errors import DatasetError, MissingExtraError, UsageError
 
@@ -169,28 +169,54 @@ def _finished(
     """Every split that is finished of a table's cells, also of those that this call does not run.
 
     Raises:
-        UsageError: one of a cell to run was started with other options.
+        UsageError: one of a cell to run was started with other options, or on other scores.
     """
     known = experiments(number) + ([] if number == 2 else synthetic_experiments(number))
     found: dict[tuple[str, str], dict[int, Agreement]] = {}
     for experiment in map(runs.prepare, known):
         folders = (runs.out / experiment.name).glob("split-*")
-        results = {int(folder.name[6:]): folder / f"tested-{experiment.tested}.json" for folder in folders}
-        cell: dict[int, Agreement] = {}
+        numbers = [int(name) for folder in folders if (name := folder.name.removeprefix("split-")).isdecimal()]
+        to_run = experiment in wanted
         try:
-            for split, result in results.items():
-                if result.exists():
-                    check_same(result.parent, _config(experiment, split, roots))
-                    cell[split] = Agreement(**json.loads(result.read_text()))
+            results = {split: _kept(experiment, split, roots, runs.out, moved=to_run) for split in numbers}
         except UsageError as error:
-            if experiment in wanted:
+            if to_run:
                 raise
             place = f"{experiment.row}, {experiment.column}"
             progress.print(f"{place}: left out of the table; {error}", highlight=False, soft_wrap=True)
             continue
-        if cell:
+        if cell := {split: result for split, result in results.items() if result is not None}:
             found[experiment.row, experiment.column] = cell
     return found
+
+
+def _kept(
+    experiment: Experiment, number: int, roots: Mapping[str, Path], out: Path, *, moved: bool = True
+) -> Agreement | None:
+    """What came of a split, or None where it is not finished.
+
+    Args:
+        experiment: what.
+        number: which split.
+        roots: where the datasets lie.
+        out: the folder of all runs.
+        moved: whether to compare the scores of a dataset that has moved; it must be there.
+
+    Raises:
+        UsageError: the split was run with other options, or on other scores.
+    """
+    result = _result(experiment, number, out)
+    if not result.exists():
+        return None
+    config = _config(experiment, number, roots)
+    check_same(result.parent, config)
+    if moved:
+        check_moved(result.parent, config)
+    return Agreement(**json.loads(result.read_text()))
+
+
+def _result(experiment: Experiment, number: int, out: Path) -> Path:
+    return out / experiment.name / f"split-{number}" / f"tested-{experiment.tested}.json"
 
 
 def _in_order(found: Mapping[tuple[str, str], Mapping[int, Agreement]]) -> dict[tuple[str, str], list[Agreement]]:
@@ -237,16 +263,14 @@ def run_split(
         console: for what training says.
 
     Raises:
-        UsageError: the folder holds a run with other options.
+        UsageError: the folder holds a run with other options, or on other scores.
         DatasetError: pictures to test on that cannot be scored.
         GliaError: whatever training and the dataset's reader raise.
     """
-    config = _config(experiment, number, roots)
-    folder = out / experiment.name / f"split-{number}"
-    result = folder / f"tested-{experiment.tested}.json"
-    if result.exists():
-        check_same(folder, config)
-        return Agreement(**json.loads(result.read_text()))
+    if kept := _kept(experiment, number, roots, out):
+        return kept
+    config, result = _config(experiment, number, roots), _result(experiment, number, out)
+    folder = result.parent
     if cache is None and config.dataset == SYNTHETIC:
         cache = out / "drawn"
     resume = (folder / RUN_FILE).exists()

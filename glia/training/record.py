@@ -109,6 +109,11 @@ def below(root: str, name: str) -> str:
     return name
 
 
+def split_below(root: str, split: dict[str, list[str]]) -> dict[str, list[str]]:
+    """The pictures' names of a split, part by part, as seen from the dataset's root."""
+    return {part: [below(root, name) for name in names] for part, names in split.items()}
+
+
 def _name(sample: Sample) -> str:
     return str(sample.path or sample.reference)
 

@@ -25,7 +25,7 @@ from glia.training.caches import compute_priors, picture_store, prior_store
 from glia.training.check import check_pictures
 from glia.training.distributed import Processes
 from glia.training.fit import PRECISIONS, FitConfig, fit
-from glia.training.record import RUN_FILE, below, digest, labels_digest, picture_names, read_record, write_record
+from glia.training.record import RUN_FILE, digest, labels_digest, picture_names, read_record, split_below, write_record
 from glia.training.state import RESUME_FILE
 from glia.training.tasks import BackboneTask, QualityTask, Task
 from glia_runtime.errors import OutputError, UsageError
@@ -299,6 +299,18 @@ def check_same(out: Path, config: RunConfig) -> None:
         raise UsageError(f"{out}: was started with another {', '.join(different)}; resume with the same options")
 
 
+def check_moved(out: Path, config: RunConfig) -> None:
+    """Check that a dataset which has moved since the run in `out` has the names and scores that it had then.
+
+    Raises:
+        UsageError: it has others.
+        DatasetError: it cannot be read.
+    """
+    record = read_record(out)
+    if record["config"]["root"] != config.root:
+        _check_labels(out, record, _open(config, None).labels(config.root))
+
+
 def _check_resumed(
     out: Path, config: RunConfig, parts: _Parts, labels: str | None, weights: str | None, remark: str
 ) -> None:
@@ -307,17 +319,17 @@ def _check_resumed(
     What an earlier version did not record is not compared.
     """
     record = read_record(out)
-    if _below(record["config"]["root"], record.get("split", {})) != _below(config.root, parts.names()):
+    if split_below(record["config"]["root"], record.get("split", {})) != split_below(config.root, parts.names()):
         raise UsageError(f"{out}: the dataset's pictures are not those it was started with; restore them")
-    if record.get("labels") not in (None, labels):
-        raise UsageError(f"{out}: the dataset's scores are not those it was started with; restore them")
+    _check_labels(out, record, labels)
     before = record.get("backbone")
     if before is not None and before != weights:
         raise UsageError(f"{out}: was started from other backbone weights; restore those (now: {remark})")
 
 
-def _below(root: str, split: dict[str, list[str]]) -> dict[str, list[str]]:
-    return {part: [below(root, name) for name in names] for part, names in split.items()}
+def _check_labels(out: Path, record: dict[str, Any], labels: str | None) -> None:
+    if record.get("labels") not in (None, labels):
+        raise UsageError(f"{out}: the dataset's scores are not those it was started with; restore them")
 
 
 def _backbone_digest(task: Task) -> str | None:

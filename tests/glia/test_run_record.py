@@ -124,6 +124,7 @@ def test_a_kept_table_holds_what_earlier_calls_finished(tmp_path: Path) -> None:
         write_record(folder, config, {}, Processes.join(), labels="of these pictures")
         figures = replace(paid, srcc=0.9 - split / 10)
         (folder / "tested-koniq.json").write_text(json.dumps(asdict(figures)))
+    (tmp_path / rows["LGF"].name / "split-0.bak").mkdir()  # somebody's, and nothing to stop at
     said = quiet()
     print_table(4, ("csiq",), (), runs, quiet(), said)
     table = (tmp_path / "table4.md").read_text()

@@ -190,6 +190,19 @@ def test_a_finished_split_is_not_repeated_and_a_stopped_one_goes_on(ratings: Pat
         run_split(other, 1, roots, tmp_path, None, quiet())
 
 
+def test_a_finished_split_counts_where_its_scores_are_the_same(ratings: Path, tmp_path: Path) -> None:
+    experiment = small(of(1, OURS, "koniq"), steps=2)
+    before = shutil.copytree(ratings.parent, tmp_path / "before") / ratings.name
+    first = run_split(experiment, 0, {"csv": before}, tmp_path, None, quiet())
+    after = before.parent.rename(tmp_path / "after") / ratings.name
+    assert run_split(experiment, 0, {"csv": after}, tmp_path, None, quiet()) == first
+    head, row, *rest = after.read_text().splitlines()
+    name, _, *more = row.split(",")
+    after.write_text("\n".join((head, ",".join((name, "4.321", *more)), *rest)))
+    with pytest.raises(UsageError, match="scores are not those it was started with"):
+        run_split(experiment, 0, {"csv": after}, tmp_path, None, quiet())
+
+
 def run_two_splits(root: Path, out: Path) -> list[Agreement]:
     """What is killed below."""
     experiment = small(of(1, OURS, "koniq"), steps=4)
