@@ -117,7 +117,10 @@ def compare(
         float, typer.Option(min=0.0, help="Ratios this close to 1 are called the same; runs differ by as much.")
     ] = 0.02,
     check: Annotated[
-        bool, typer.Option("--check", help="Exit status 1 when B is worse anywhere or lacks what A has.")
+        bool,
+        typer.Option(
+            "--check", help="Exit status 1 when B is worse anywhere or lacks what A has, a Server rate aside."
+        ),
     ] = False,
     debug: Debug = False,
 ) -> None:
@@ -145,6 +148,8 @@ def compare(
         for name, alone in (("A", found.only_before), ("B", found.only_after)):
             for quantity in alone:
                 say(f"only in {name}: {quantity}")
+        for quantity in found.unconfirmed:
+            say(f"only in A: {quantity}; no verdict, since a restless machine confirms no rate")
         worse = found.of("worse")
         if check:
             if open_ := found.of("too few samples", "undecided"):
