@@ -186,6 +186,7 @@ def peers(
     TOPIQ-NR, MUSIQ, HyperIQA, LIQE, CLIP-IQA+ and MANIQA from IQA-PyTorch, which is installed into an environment of
     its own in the cache directory (said before it starts). Weights that cannot be had are random: the table says so,
     and such a row is about speed only. --quick always takes random weights, and leaves out what takes longest.
+    A peer that fails is left out with a remark, and the exit status is still 0; a model that fails makes it 2.
 
     Without --backend an artifact runs in every backend that can run it here, and its architecture in eager PyTorch:
     its checkpoint where that is a --model as well, else with random weights. All run in rounds, in turn.

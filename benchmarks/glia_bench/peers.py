@@ -108,6 +108,7 @@ class Entrant:
     """A model or a peer: what a round of it gives, its name with it, and the rounds that it has done."""
 
     title: str
+    is_peer: bool
     measure: Callable[[], tuple[str, Figures]]
     name: str = ""
     rounds: list[Figures] = field(default_factory=list)
@@ -124,7 +125,7 @@ def measure_peers(
     step: Callable[[str], None],
     standing_for: Mapping[Spec, str] | None = None,
 ) -> None:
-    """Add a row for each model and each peer; one that cannot run is a remark.
+    """Add a row for each model and each peer; one that cannot run is a remark, and a model's is a failed part.
 
     Args:
         recorder: takes the measurements.
@@ -142,14 +143,14 @@ def measure_peers(
     files = list(paths[: effort.files])
     standing_for = standing_for or {}
     entrants = [
-        Entrant(str(spec), partial(_round_of_model, spec, files, effort, standing_for.get(spec)))
+        Entrant(str(spec), False, partial(_round_of_model, spec, files, effort, standing_for.get(spec)))
         for spec in (*specs, *standing_for)
     ]
     if peers:
         step("preparing IQA-PyTorch")
         python = prepare_environment(recorder.note)
         entrants += [
-            Entrant(peer.name, partial(_round_of_peer, python, peer, files, effort, pretrained)) for peer in peers
+            Entrant(peer.name, True, partial(_round_of_peer, python, peer, files, effort, pretrained)) for peer in peers
         ]
     running = list(entrants)
     try:
@@ -160,6 +161,7 @@ def measure_peers(
                     entrant.name, figures = entrant.measure()
                 except GliaError as error:
                     running.remove(entrant)
+                    recorder.has_failed |= not entrant.is_peer
                     after = f" after {number} rounds" if number else ""
                     recorder.note(f"{entrant.title} left out{after}: {error}")
                 else:

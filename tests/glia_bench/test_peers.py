@@ -115,10 +115,23 @@ def test_models_and_peers_run_in_rounds_and_give_as_many_passes(
     options: dict[str, Any] = {"pretrained": False, "step": lambda step: None}
     measure_peers(recording, specs, PEERS[:1], photographs, effort, **options)
     assert order == ["one", "broken", "two", "TOPIQ-NR"] + 2 * ["one", "two", "TOPIQ-NR"]
+    assert recording.has_failed
     run = recording.finish()
     assert any("broken in auto left out: broken.onnx: cannot run" in note for note in run.notes)
     rates = {item.subject: item for item in run.measurements if item.metric == "from files"}
     assert {len(item.samples) for item in rates.values()} == {3} and len(rates) == 3
+
+
+def test_a_peer_that_fails_is_no_failed_part(photographs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> Figures:
+        raise BackendError("it took more than 120 s")
+
+    monkeypatch.setattr("glia_bench.peers.measure_peer", fail)
+    monkeypatch.setattr("glia_bench.peers.prepare_environment", lambda say: Path("python"))
+    recording = recorder()
+    measure_peers(recording, (), PEERS[:1], photographs, QUICK, pretrained=False, step=lambda step: None)
+    assert not recording.has_failed
+    assert any("TOPIQ-NR left out: it took more than 120 s" in note for note in recording.finish().notes)
 
 
 def test_the_rounds_of_an_interrupted_run_are_kept(photographs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
