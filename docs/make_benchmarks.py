@@ -46,7 +46,8 @@ glia-bench compare before.json after.json
   reached on this machine in the same run, or the bytes that cannot be avoided over the bandwidth of a copy, whichever
   is slower.
 - **Times eager**: against the checkpoint that the artifact was exported from, in eager PyTorch fp32, in the same run;
-  with a 95 % bootstrap interval where there are five samples of each.
+  with a 95 % bootstrap interval where there are five samples of each, and where neither's median moved by more than 2 %
+  from the first half of its samples to the second.
 - **Peers**: all models and peers in rounds, in turn; a round is a process of its own, and *from files* one pass over
   all files, by the runtime's pipeline or as the peer's library takes them. (Runs of commits up to a60cd2b gave the
   median of single files for peers, and counted PyTorch in the memory of every model.)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -275,7 +276,8 @@ def prepare_environment(say: Say) -> Path:
 
 def _add(recorder: Recorder, name: str, rounds: Sequence[Figures]) -> None:
     facts, parameters = rounds[0].facts, rounds[0].parameters
-    single = tuple(sample for figures in rounds for sample in figures.single)
+    # One for each round: repeats in one process have more in common than an interval of their median may assume.
+    single = tuple(statistics.median(figures.single) for figures in rounds)
     recorder.add(Measurement(name, "batch 1, in memory", "s", "lower", single, facts))
     # Whole passes over the same files: of all the same statistic, and no reason to differ from round to round.
     rates = tuple(figures.rate for figures in rounds)
