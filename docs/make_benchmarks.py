@@ -53,8 +53,9 @@ glia-bench compare before.json after.json
   median of single files for peers, and counted PyTorch in the memory of every model.)
 - **Quiet**: a fixed piece of work is timed before and after every run. A measurement is remarked on whose median moves
   by more than 5 % from its first half to its second, or whose samples spread by more than that (1.4826 times their
-  median distance from the median, which outliers do not move; results of commits up to a60cd2b took the standard
-  deviation). *Mixed* stands for samples that differ because the files do.
+  median distance from the median, which outliers do not move); the larger of the two is its *variation*. (Remarks of
+  runs of commits up to a60cd2b took the standard deviation.) *Mixed* stands for samples that differ because the files
+  do.
 - **The model**: `glianet-vit-base` is a GLIANet on `vit_base_patch16_224` whose backbone is random and whose adapters
   saw 60 steps on drawn pictures: as fast as any other, with scores that spread, and worth nothing else.
 - **Comparing**: `glia-bench compare` gives ratios of medians with a 95 % bootstrap interval, and no verdict where the

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from glia_bench.compare import MARGIN, Comparison, ratio_interval
-from glia_bench.results import Measurement, Run, drift
+from glia_bench.results import Measurement, Run, drift, unsteadiness
 
 Table = list[list[str]]
 """The header, then the rows."""
@@ -42,7 +42,7 @@ def percent(part: float | None) -> str:
 
 
 def measurements_table(run: Run) -> Table:
-    """Every measurement: median, percentiles, spread; where known its part of its limit, its speed against eager."""
+    """Every measurement: median, percentiles, unsteadiness; where known its part of its limit, and times eager."""
     from glia_bench.latency import measured_percentiles
 
     limited = any("limit" in item.facts for item in run.measurements)
@@ -55,7 +55,7 @@ def measurements_table(run: Run) -> Table:
         tail = measured_percentiles(item) if many and item.unit == "s" else {}
         row = [item.subject, item.metric, quantity(item.median, item.unit)]
         row += [quantity(tail.get(key), item.unit) for key in ("90", "99")]
-        row += [str(len(item.samples)), percent(item.variation) if not item.facts.get("mixed") else "mixed"]
+        row += [str(len(item.samples)), percent(unsteadiness(item.samples)) if not item.facts.get("mixed") else "mixed"]
         row += [of_limit(item)] * limited
         rows.append(row + [faster.get((item.subject, item.metric), "")] * bool(faster))
     return rows
