@@ -165,7 +165,10 @@ def test_a_peers_pass_is_all_files_at_once(photographs: list[Path], monkeypatch:
     paths = [str(path) for path in photographs]
     order = {"metric": "any", "paths": paths, "cores": 1, "repeats": 2, "warm_up": 1, "weights": "random"}
     order["parent"] = os.getppid()
+    ended_with: list[int] = []  # the real one would end pytest
+    monkeypatch.setattr(peers_worker, "end_with", ended_with.append)
     found = peers_worker.main(order)
+    assert ended_with == [order["parent"]]
     assert found["pass_seconds"] >= 0.01 * len(photographs)  # of one file it is a fifth
     assert len(found["single"]) == 2 and found["parameters"] == 9
 
