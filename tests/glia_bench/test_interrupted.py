@@ -127,6 +127,22 @@ def test_a_bug_in_the_measuring_process_is_one() -> None:
         in_fresh_process(broken)
 
 
+def unsendable() -> object:
+    return lambda: None
+
+
+def lacking() -> None:
+    raise ModuleNotFoundError("No module named 'timm'", name="timm")
+
+
+def test_what_went_wrong_in_the_measuring_process_is_said() -> None:
+    with pytest.raises(RuntimeError, match="lambda"):
+        in_fresh_process(unsendable)
+    with pytest.raises(ModuleNotFoundError, match="timm") as caught:
+        in_fresh_process(lacking)
+    assert caught.value.name == "timm"
+
+
 @pytest.mark.parametrize("scenario", ["SingleStream", "Server", "Offline"])
 def test_ctrl_c_reaches_the_caller_of_loadgen(scenario: str) -> None:
     calls = 0
