@@ -211,7 +211,7 @@ def peers(
         paths = session.photographs(images, effort.files)
         folder = Path(session.stack.enter_context(TemporaryDirectory(prefix="glia-bench-")))
         eager = {} if backend else stand_ins(specs, folder, session.recorder.note)
-        step = session.progress(effort.rounds * (len(specs) + len(eager) + len(chosen)) + 1)
+        step = session.progress(effort.rounds * (len(specs) + len(eager) + len(chosen)) + bool(chosen))
         measure_peers(
             session.recorder,
             specs,

@@ -32,11 +32,12 @@ from glia_bench.peers import (
     prepare_environment,
 )
 from glia_bench.results import read_run
+from glia_bench.stand_ins import stand_ins
 from glia_bench.subjects import Spec
 from glia_bench.tables import times_eager
 from glia_runtime.backends import choices
 from glia_runtime.decode import decode
-from glia_runtime.errors import BackendError
+from glia_runtime.errors import BackendError, MissingExtraError, UsageError
 from glia_runtime.manifest import Manifest, read_manifest
 from glia_runtime.scorer import BUNDLED_MODEL
 from tests.glia_bench.subjects import recorder
@@ -73,6 +74,27 @@ def test_by_default_every_backend_and_eager_pytorch(photographs: list[Path], tmp
     # It counts as the checkpoint that the artifact was exported from.
     assert {subject for subject, metric in times_eager(run) if metric == "from files"} == set(run.subjects()[:-1])
     assert len({item.median for item in run.measurements if item.metric == "parameters"}) == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UsageError("unknown architecture 'glianet'"),
+        TypeError("no such argument"),
+        RuntimeError("Unknown model (vit_none)"),
+        MissingExtraError.for_package("peft", "tune", "lora"),
+    ],
+)
+def test_an_architecture_that_cannot_be_made_is_a_remark(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("glia.models.create_model", fail)
+    said: list[str] = []
+    assert not stand_ins([Spec(BUNDLED)], tmp_path, said.append)
+    assert len(said) == 1 and "not in eager PyTorch" in said[0] and str(error) in said[0]
 
 
 def _measured_bundled(paths: list[Path]) -> tuple[Figures, bool]:
