@@ -46,14 +46,16 @@ glia-bench compare before.json after.json
   reached on this machine in the same run, or the bytes that cannot be avoided over the bandwidth of a copy, whichever
   is slower.
 - **Times eager**: against the checkpoint that the artifact was exported from, in eager PyTorch fp32, in the same run;
-  with a 95 % bootstrap interval where there are five samples of each.
+  with a 95 % bootstrap interval where there are five samples of each, and where neither's median moved by more than 2 %
+  from the first half of its samples to the second.
 - **Peers**: all models and peers in rounds, in turn; a round is a process of its own, and *from files* one pass over
   all files, by the runtime's pipeline or as the peer's library takes them. (Runs of commits up to a60cd2b gave the
   median of single files for peers, and counted PyTorch in the memory of every model.)
 - **Quiet**: a fixed piece of work is timed before and after every run. A measurement is remarked on whose median moves
   by more than 5 % from its first half to its second, or whose samples spread by more than that (1.4826 times their
-  median distance from the median, which outliers do not move; results of commits up to a60cd2b took the standard
-  deviation). *Mixed* stands for samples that differ because the files do.
+  median distance from the median, which outliers do not move); the larger of the two is its *variation*. (Remarks of
+  runs of commits up to a60cd2b took the standard deviation.) *Mixed* stands for samples that differ because the files
+  do.
 - **The model**: `glianet-vit-base` is a GLIANet on `vit_base_patch16_224` whose backbone is random and whose adapters
   saw 60 steps on drawn pictures: as fast as any other, with scores that spread, and worth nothing else.
 - **Comparing**: `glia-bench compare` gives ratios of medians with a 95 % bootstrap interval, and no verdict where the

@@ -67,14 +67,17 @@ class Comparisons:
 
     Attributes:
         shared: the quantities of both.
-        only_before: what A alone measured, "subject, metric".
+        only_before: what A alone measured, "subject, metric", and what B may not lack.
         only_after: what B alone measured.
+        unconfirmed: what A alone measured under a bound: a restless machine confirms no rate under it, and no verdict
+            on B follows.
         objections: what stands against comparing them.
     """
 
     shared: list[Comparison]
     only_before: list[str]
     only_after: list[str]
+    unconfirmed: list[str]
     objections: list[str]
 
     def of(self, *verdicts: Verdict) -> list[Comparison]:
@@ -90,7 +93,7 @@ def compare_runs(before: Run, after: Run, margin: float = MARGIN) -> Comparisons
     Raises:
         UsageError: the runs share no quantity.
     """
-    pairs, only_before, only_after = _matched(before, after)
+    pairs, gone, new = _matched(before, after)
     if not pairs:
         raise UsageError(
             "the two results share no measurement; compare two runs of the same command "
@@ -104,7 +107,10 @@ def compare_runs(before: Run, after: Run, margin: float = MARGIN) -> Comparisons
             f"no verdict on ratios between {1 / (1 + machine):.2f} and {1 + machine:.2f}"
         )
     objections += _different_targets(pairs, margin)
-    return Comparisons([_compare(*pair, margin, machine) for pair in pairs], only_before, only_after, objections)
+    shared = [_compare(*pair, margin, machine) for pair in pairs]
+    only_before = [_name(item) for item in gone if "target_p99_s" not in item.facts]
+    unconfirmed = [_name(item) for item in gone if "target_p99_s" in item.facts]
+    return Comparisons(shared, only_before, [_name(item) for item in new], unconfirmed, objections)
 
 
 def ratio_interval(
@@ -141,8 +147,8 @@ def ratio_interval(
 Pair = tuple[str, Measurement, Measurement]
 
 
-def _matched(before: Run, after: Run) -> tuple[list[Pair], list[str], list[str]]:
-    """What both runs measured, and the names of what A alone and of what B alone did."""
+def _matched(before: Run, after: Run) -> tuple[list[Pair], list[Measurement], list[Measurement]]:
+    """What both runs measured, what A alone did, and what B alone did."""
     one_each = len(before.subjects()) == len(after.subjects()) == 1
 
     def key(item: Measurement) -> tuple[str, str, str]:
@@ -158,10 +164,14 @@ def _matched(before: Run, after: Run) -> tuple[list[Pair], list[str], list[str]]
             subject = item.subject if item.subject == other.subject else f"{item.subject} -> {other.subject}"
             pairs.append((subject, item, other))
     only_before, only_after = (
-        [f"{item.subject}, {item.metric}" for name, item in these.items() if name not in others]
+        [item for name, item in these.items() if name not in others]
         for these, others in ((first, second), (second, first))
     )
     return pairs, only_before, only_after
+
+
+def _name(item: Measurement) -> str:
+    return f"{item.subject}, {item.metric}"
 
 
 def _compare(subject: str, before: Measurement, after: Measurement, margin: float, machine_drift: float) -> Comparison:

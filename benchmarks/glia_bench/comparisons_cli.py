@@ -117,7 +117,10 @@ def compare(
         float, typer.Option(min=0.0, help="Ratios this close to 1 are called the same; runs differ by as much.")
     ] = 0.02,
     check: Annotated[
-        bool, typer.Option("--check", help="Exit status 1 when B is worse anywhere or lacks what A has.")
+        bool,
+        typer.Option(
+            "--check", help="Exit status 1 when B is worse anywhere or lacks what A has, a Server rate aside."
+        ),
     ] = False,
     debug: Debug = False,
 ) -> None:
@@ -145,6 +148,8 @@ def compare(
         for name, alone in (("A", found.only_before), ("B", found.only_after)):
             for quantity in alone:
                 say(f"only in {name}: {quantity}")
+        for quantity in found.unconfirmed:
+            say(f"only in A: {quantity}; no verdict, since a restless machine confirms no rate")
         worse = found.of("worse")
         if check:
             if open_ := found.of("too few samples", "undecided"):
@@ -181,6 +186,7 @@ def peers(
     TOPIQ-NR, MUSIQ, HyperIQA, LIQE, CLIP-IQA+ and MANIQA from IQA-PyTorch, which is installed into an environment of
     its own in the cache directory (said before it starts). Weights that cannot be had are random: the table says so,
     and such a row is about speed only. --quick always takes random weights, and leaves out what takes longest.
+    A peer that fails is left out with a remark, and the exit status is still 0; a model that fails makes it 2.
 
     Without --backend an artifact runs in every backend that can run it here, and its architecture in eager PyTorch:
     its checkpoint where that is a --model as well, else with random weights. All run in rounds, in turn.
@@ -205,7 +211,7 @@ def peers(
         paths = session.photographs(images, effort.files)
         folder = Path(session.stack.enter_context(TemporaryDirectory(prefix="glia-bench-")))
         eager = {} if backend else stand_ins(specs, folder, session.recorder.note)
-        step = session.progress(effort.rounds * (len(specs) + len(eager) + len(chosen)) + 1)
+        step = session.progress(effort.rounds * (len(specs) + len(eager) + len(chosen)) + bool(chosen))
         measure_peers(
             session.recorder,
             specs,

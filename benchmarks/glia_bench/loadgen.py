@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from glia_bench.measure import quiet_stdout
+from glia_bench.options import say
 from glia_runtime.errors import BackendError, MissingExtraError
 
 Scenario = Literal["SingleStream", "MultiStream", "Server", "Offline"]
@@ -157,13 +158,18 @@ class _SystemUnderTest:
 
 @contextmanager
 def _interrupt_kept_by(sut: _SystemUnderTest) -> Iterator[None]:
-    """Let Ctrl-C be a failure of the work: as an exception in one of LoadGen's callbacks it would abort the process."""
+    """Let Ctrl-C be a failure of the work: as an exception in one of LoadGen's callbacks it would abort the process.
+
+    A second one ends the process by the system's own handling: Python's would wait for LoadGen to call back.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def keep(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
         sut.failure = sut.failure or KeyboardInterrupt()
+        say("finishing LoadGen's current run, to keep what was measured; a second Ctrl-C ends the command at once")
 
     before = signal.signal(signal.SIGINT, keep)
     try:

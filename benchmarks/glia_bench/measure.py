@@ -95,6 +95,7 @@ def in_fresh_process(function: Callable[..., T], *arguments: object, cores: int 
 
     Raises:
         GliaError: as the function raised it.
+        ModuleNotFoundError: as the function raised it, so that a command says which extra to install.
         BackendError: the process died, for want of memory most likely.
     """
     context = multiprocessing.get_context("spawn")
@@ -116,6 +117,9 @@ def in_fresh_process(function: Callable[..., T], *arguments: object, cores: int 
         ours.close()
     if kind == "refused":
         raise GliaError(answer)
+    if kind == "missing":
+        message, module = answer
+        raise ModuleNotFoundError(message, name=module)
     if kind == "failed":
         raise RuntimeError(f"in the measuring process:\n{answer}")
     value: T = answer
@@ -130,12 +134,13 @@ def _answer(
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _limit_cores(cores)
     try:
-        answer = "value", function(*arguments)
+        pipe.send(("value", function(*arguments)))  # pickled before anything is written
     except GliaError as error:
-        answer = "refused", str(error)
+        pipe.send(("refused", str(error)))
+    except ModuleNotFoundError as error:
+        pipe.send(("missing", (str(error), error.name)))
     except Exception:
-        answer = "failed", traceback.format_exc()
-    pipe.send(answer)
+        pipe.send(("failed", traceback.format_exc()))
 
 
 def _end_with_parent() -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -108,6 +109,7 @@ class Entrant:
     """A model or a peer: what a round of it gives, its name with it, and the rounds that it has done."""
 
     title: str
+    is_peer: bool
     measure: Callable[[], tuple[str, Figures]]
     name: str = ""
     rounds: list[Figures] = field(default_factory=list)
@@ -124,7 +126,7 @@ def measure_peers(
     step: Callable[[str], None],
     standing_for: Mapping[Spec, str] | None = None,
 ) -> None:
-    """Add a row for each model and each peer; one that cannot run is a remark.
+    """Add a row for each model and each peer; one that cannot run is a remark, and a model's is a failed part.
 
     Args:
         recorder: takes the measurements.
@@ -142,14 +144,14 @@ def measure_peers(
     files = list(paths[: effort.files])
     standing_for = standing_for or {}
     entrants = [
-        Entrant(str(spec), partial(_round_of_model, spec, files, effort, standing_for.get(spec)))
+        Entrant(str(spec), False, partial(_round_of_model, spec, files, effort, standing_for.get(spec)))
         for spec in (*specs, *standing_for)
     ]
     if peers:
         step("preparing IQA-PyTorch")
         python = prepare_environment(recorder.note)
         entrants += [
-            Entrant(peer.name, partial(_round_of_peer, python, peer, files, effort, pretrained)) for peer in peers
+            Entrant(peer.name, True, partial(_round_of_peer, python, peer, files, effort, pretrained)) for peer in peers
         ]
     running = list(entrants)
     try:
@@ -160,6 +162,7 @@ def measure_peers(
                     entrant.name, figures = entrant.measure()
                 except GliaError as error:
                     running.remove(entrant)
+                    recorder.has_failed |= not entrant.is_peer
                     after = f" after {number} rounds" if number else ""
                     recorder.note(f"{entrant.title} left out{after}: {error}")
                 else:
@@ -273,7 +276,8 @@ def prepare_environment(say: Say) -> Path:
 
 def _add(recorder: Recorder, name: str, rounds: Sequence[Figures]) -> None:
     facts, parameters = rounds[0].facts, rounds[0].parameters
-    single = tuple(sample for figures in rounds for sample in figures.single)
+    # One for each round: repeats in one process have more in common than an interval of their median may assume.
+    single = tuple(statistics.median(figures.single) for figures in rounds)
     recorder.add(Measurement(name, "batch 1, in memory", "s", "lower", single, facts))
     # Whole passes over the same files: of all the same statistic, and no reason to differ from round to round.
     rates = tuple(figures.rate for figures in rounds)

@@ -27,7 +27,7 @@ class Recorder:
         say: told what the user should know at once; all of it goes into the result as well.
 
     Attributes:
-        has_failed: whether a `part` did.
+        has_failed: whether a `part` did, or what is as good as one.
     """
 
     def __init__(self, command: str, settings: dict[str, Any], say: Say) -> None:

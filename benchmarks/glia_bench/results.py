@@ -85,12 +85,6 @@ class Measurement:
         return statistics.median(self.samples)
 
     @property
-    def variation(self) -> float | None:
-        """Standard deviation over mean; None where there are under three samples or the mean is 0."""
-        mean = statistics.fmean(self.samples)
-        return statistics.stdev(self.samples) / mean if len(self.samples) > 2 and mean else None
-
-    @property
     def is_noisy(self) -> bool:
         """Whether the samples, if they are to be equal, say that the machine was not quiet.
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from glia_bench.measure import Say
 from glia_bench.subjects import EAGER, Spec
-from glia_runtime.errors import GliaError, UsageError
+from glia_runtime.backends.base import first_line
+from glia_runtime.errors import GliaError, is_interrupt
 from glia_runtime.manifest import read_manifest, sha256_file
 
 WEIGHTS = "random (speed only)"
@@ -22,7 +23,7 @@ def stand_ins(specs: Sequence[Spec], folder: Path, note: Say) -> dict[Spec, str]
     Args:
         specs: what is measured anyway.
         folder: where the checkpoints are written.
-        note: told of an architecture that is not here.
+        note: told of an architecture that cannot be made here.
 
     Returns:
         Each stand-in, and the digest of the checkpoint that it stands for.
@@ -45,8 +46,13 @@ def stand_ins(specs: Sequence[Spec], folder: Path, note: Say) -> dict[Spec, str]
         known.add(digest)
         try:
             model = create_model(manifest.architecture, **manifest.config)
-        except (UsageError, TypeError):  # an architecture of another glia
-            note(f"{spec.path.name}: not in eager PyTorch, which has no architecture {manifest.architecture!r} here")
+        # An architecture or a config of another glia, a library that is not here, sizes that do not fit: timm and
+        # PyTorch raise what they like, and one artifact must not end all of peers.
+        except Exception as error:
+            if is_interrupt(error):
+                raise
+            reason = f"{manifest.architecture!r} cannot be made here: {first_line(error)}"
+            note(f"{spec.path.name}: not in eager PyTorch ({reason})")
             continue
         path = folder / digest[:16] / f"{spec.path.stem}.pt"
         path.parent.mkdir()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from glia_bench.compare import Comparison, ratio_interval
-from glia_bench.results import Measurement, Run
+from glia_bench.compare import MARGIN, Comparison, ratio_interval
+from glia_bench.results import Measurement, Run, drift, unsteadiness
 
 Table = list[list[str]]
 """The header, then the rows."""
@@ -42,7 +42,7 @@ def percent(part: float | None) -> str:
 
 
 def measurements_table(run: Run) -> Table:
-    """Every measurement: median, percentiles, spread; where known its part of its limit, its speed against eager."""
+    """Every measurement: median, percentiles, unsteadiness; where known its part of its limit, and times eager."""
     from glia_bench.latency import measured_percentiles
 
     limited = any("limit" in item.facts for item in run.measurements)
@@ -55,7 +55,7 @@ def measurements_table(run: Run) -> Table:
         tail = measured_percentiles(item) if many and item.unit == "s" else {}
         row = [item.subject, item.metric, quantity(item.median, item.unit)]
         row += [quantity(tail.get(key), item.unit) for key in ("90", "99")]
-        row += [str(len(item.samples)), percent(item.variation) if not item.facts.get("mixed") else "mixed"]
+        row += [str(len(item.samples)), percent(unsteadiness(item.samples)) if not item.facts.get("mixed") else "mixed"]
         row += [of_limit(item)] * limited
         rows.append(row + [faster.get((item.subject, item.metric), "")] * bool(faster))
     return rows
@@ -64,7 +64,8 @@ def measurements_table(run: Run) -> Table:
 def times_eager(run: Run) -> dict[tuple[str, str], str]:
     """By (subject, metric): how many times as fast as its own checkpoint in eager PyTorch fp32 on the same device.
 
-    With the 95 % interval of `ratio_interval` where there are samples enough for one: "4.53 (4.41 to 4.60)".
+    With the 95 % interval of `ratio_interval` where there are samples enough for one, and no drift that would make it
+    too narrow: "4.53 (4.41 to 4.60)".
     """
     timed = [item for item in run.measurements if item.unit in ("s", "images/s") and "target" in item.facts]
     plain = [item for item in timed if item.facts["target"] == "checkpoint" and item.facts["computes_in"] == "fp32"]
@@ -78,7 +79,9 @@ def times_eager(run: Run) -> dict[tuple[str, str], str]:
         base = eager.get(same_work(item), item)
         slow, fast = (base, item) if item.better == "higher" else (item, base)
         if base is not item and slow.median > 0:
-            interval = ratio_interval(slow.samples, fast.samples)
+            # Files of many sizes differ from half to half on the quietest machine.
+            steady = all(each.facts.get("mixed") or drift(each.samples) <= MARGIN for each in (slow, fast))
+            interval = ratio_interval(slow.samples, fast.samples) if steady else None
             spread = f" ({_three(interval[0])} to {_three(interval[1])})" if interval else ""
             found[item.subject, item.metric] = f"{_three(fast.median / slow.median)}{spread}"
     return found

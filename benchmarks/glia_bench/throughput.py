@@ -14,7 +14,6 @@ from glia_bench.recording import Recorder
 from glia_bench.results import Measurement
 from glia_bench.roofline import Ceilings, limit_facts
 from glia_bench.subjects import Spec, Subject, open_subject
-from glia_runtime.errors import GliaError
 
 WARM_UP = 2
 
@@ -63,15 +62,12 @@ def measure_throughput(
     for (spec, subject), count, batch in product(subjects.items(), cores, batches):
         step(f"{subject.name}: batch {batch}, {count} cores")
         setting = Setting(spec, batch, count)
-        try:
+        with recorder.part(f"{subject.name}, batch {batch}, {count} cores"):
             point = in_fresh_process(measure_setting, setting, list(paths), effort, cores=count)
-        except GliaError as error:
-            recorder.note(f"{subject.name}, batch {batch}, {count} cores: {error}")
-            continue
-        # The limits are those of all cores.
-        whole = count == recorder.machine.cores
-        limit = limit_facts(subject, subject.batch(paths, batch), ceilings) if whole else {}
-        _add(recorder, subject, setting, point, limit)
+            # The limits are those of all cores.
+            whole = count == recorder.machine.cores
+            limit = limit_facts(subject, subject.batch(paths, batch), ceilings) if whole else {}
+            _add(recorder, subject, setting, point, limit)
 
 
 def measure_setting(setting: Setting, paths: Sequence[Path], effort: Effort) -> Point:

@@ -141,6 +141,15 @@ def test_what_only_one_run_has_is_named_and_what_is_gone_fails_the_check(tmp_pat
     assert new.exit_code == 0 and "only in B: one, rate" in new.stderr
 
 
+def test_a_server_rate_that_was_not_confirmed_has_no_verdict(tmp_path: Path) -> None:
+    without = run_of(*noisy(1.0))
+    rate = Measurement("one", "Server engine rate", "images/s", "higher", (5.0,), {"target_p99_s": 0.04})
+    write_run(replace(without, measurements=(*without.measurements, rate)), tmp_path / "a.json")
+    write_run(without, tmp_path / "b.json")
+    done = CliRunner().invoke(app, ["compare", str(tmp_path / "a.json"), str(tmp_path / "b.json"), "--check"])
+    assert done.exit_code == 0 and "only in A: one, Server engine rate; no verdict" in done.stderr
+
+
 def test_rates_under_different_bounds_are_objected_to() -> None:
     first, second = (measured(5.0, metric="Server engine rate", unit="images/s", target_p99_s=t) for t in (0.04, 0.08))
     (objection,) = compare_runs(first, second).objections

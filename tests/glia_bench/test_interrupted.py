@@ -127,6 +127,22 @@ def test_a_bug_in_the_measuring_process_is_one() -> None:
         in_fresh_process(broken)
 
 
+def unsendable() -> object:
+    return lambda: None
+
+
+def lacking() -> None:
+    raise ModuleNotFoundError("No module named 'timm'", name="timm")
+
+
+def test_what_went_wrong_in_the_measuring_process_is_said() -> None:
+    with pytest.raises(RuntimeError, match="lambda"):
+        in_fresh_process(unsendable)
+    with pytest.raises(ModuleNotFoundError, match="timm") as caught:
+        in_fresh_process(lacking)
+    assert caught.value.name == "timm"
+
+
 @pytest.mark.parametrize("scenario", ["SingleStream", "Server", "Offline"])
 def test_ctrl_c_reaches_the_caller_of_loadgen(scenario: str) -> None:
     calls = 0
@@ -141,6 +157,22 @@ def test_ctrl_c_reaches_the_caller_of_loadgen(scenario: str) -> None:
     with pytest.raises(KeyboardInterrupt):
         run_scenario(work, 3, Load(scenario, 20, 0.1, 2, 100.0))  # type: ignore[arg-type]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_second_ctrl_c_ends_a_run_of_loadgen() -> None:
+    code = (
+        "import os, signal, threading, time\n"
+        "from glia_bench.loadgen import Load, run_scenario\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "def interrupt(): os.kill(os.getpid(), signal.SIGINT)\n"
+        "def work(indices):\n"
+        "    threading.Timer(1, interrupt).start()\n"
+        "    interrupt()\n"
+        "    time.sleep(600)\n"
+        "run_scenario(work, 3, Load('SingleStream', 20, 0.1))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == -signal.SIGINT and "a second Ctrl-C" in done.stderr
 
 
 def test_a_part_that_fails_is_a_remark() -> None:

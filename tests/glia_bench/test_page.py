@@ -12,7 +12,7 @@ import pytest
 from glia_bench.page import write_results
 from glia_bench.plots import run_plot
 from glia_bench.results import Measurement, write_run
-from glia_bench.tables import markdown, plain, quantity, run_table
+from glia_bench.tables import markdown, measurements_table, plain, quantity, run_table
 from tests.glia_bench.subjects import run_of
 from tests.glia_runtime.chromium import CHROMIUM, Page
 
@@ -94,6 +94,12 @@ def test_a_markdown_table_has_as_many_cells_in_every_row() -> None:
 )
 def test_quantities_for_people(value: float | None, unit: str, shown: str) -> None:
     assert quantity(value, unit) == shown
+
+
+def test_the_variation_is_what_a_restless_machine_is_judged_by() -> None:
+    samples = (1.0,) * 10 + (9.0,) + (1.1,) * 10  # 1.4826 times 0.1 over 1.1, the outlier left aside
+    header, row = measurements_table(run_of(*samples))
+    assert row[header.index("variation")] == "13%"
 
 
 def test_the_documentation_follows_the_results(

@@ -32,11 +32,12 @@ from glia_bench.peers import (
     prepare_environment,
 )
 from glia_bench.results import read_run
+from glia_bench.stand_ins import stand_ins
 from glia_bench.subjects import Spec
 from glia_bench.tables import times_eager
 from glia_runtime.backends import choices
 from glia_runtime.decode import decode
-from glia_runtime.errors import BackendError
+from glia_runtime.errors import BackendError, MissingExtraError, UsageError
 from glia_runtime.manifest import Manifest, read_manifest
 from glia_runtime.scorer import BUNDLED_MODEL
 from tests.glia_bench.subjects import recorder
@@ -73,6 +74,27 @@ def test_by_default_every_backend_and_eager_pytorch(photographs: list[Path], tmp
     # It counts as the checkpoint that the artifact was exported from.
     assert {subject for subject, metric in times_eager(run) if metric == "from files"} == set(run.subjects()[:-1])
     assert len({item.median for item in run.measurements if item.metric == "parameters"}) == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UsageError("unknown architecture 'glianet'"),
+        TypeError("no such argument"),
+        RuntimeError("Unknown model (vit_none)"),
+        MissingExtraError.for_package("peft", "tune", "lora"),
+    ],
+)
+def test_an_architecture_that_cannot_be_made_is_a_remark(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("glia.models.create_model", fail)
+    said: list[str] = []
+    assert not stand_ins([Spec(BUNDLED)], tmp_path, said.append)
+    assert len(said) == 1 and "not in eager PyTorch" in said[0] and str(error) in said[0]
 
 
 def _measured_bundled(paths: list[Path]) -> tuple[Figures, bool]:
@@ -115,10 +137,25 @@ def test_models_and_peers_run_in_rounds_and_give_as_many_passes(
     options: dict[str, Any] = {"pretrained": False, "step": lambda step: None}
     measure_peers(recording, specs, PEERS[:1], photographs, effort, **options)
     assert order == ["one", "broken", "two", "TOPIQ-NR"] + 2 * ["one", "two", "TOPIQ-NR"]
+    assert recording.has_failed
     run = recording.finish()
     assert any("broken in auto left out: broken.onnx: cannot run" in note for note in run.notes)
     rates = {item.subject: item for item in run.measurements if item.metric == "from files"}
     assert {len(item.samples) for item in rates.values()} == {3} and len(rates) == 3
+    # Two repeats in each round are one sample.
+    assert {len(item.samples) for item in run.measurements if item.unit == "s"} == {3}
+
+
+def test_a_peer_that_fails_is_no_failed_part(photographs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> Figures:
+        raise BackendError("it took more than 120 s")
+
+    monkeypatch.setattr("glia_bench.peers.measure_peer", fail)
+    monkeypatch.setattr("glia_bench.peers.prepare_environment", lambda say: Path("python"))
+    recording = recorder()
+    measure_peers(recording, (), PEERS[:1], photographs, QUICK, pretrained=False, step=lambda step: None)
+    assert not recording.has_failed
+    assert any("TOPIQ-NR left out: it took more than 120 s" in note for note in recording.finish().notes)
 
 
 def test_the_rounds_of_an_interrupted_run_are_kept(photographs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,7 +187,10 @@ def test_a_peers_pass_is_all_files_at_once(photographs: list[Path], monkeypatch:
     paths = [str(path) for path in photographs]
     order = {"metric": "any", "paths": paths, "cores": 1, "repeats": 2, "warm_up": 1, "weights": "random"}
     order["parent"] = os.getppid()
+    ended_with: list[int] = []  # the real one would end pytest
+    monkeypatch.setattr(peers_worker, "end_with", ended_with.append)
     found = peers_worker.main(order)
+    assert ended_with == [order["parent"]]
     assert found["pass_seconds"] >= 0.01 * len(photographs)  # of one file it is a fifth
     assert len(found["single"]) == 2 and found["parameters"] == 9
 

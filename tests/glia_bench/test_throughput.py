@@ -14,7 +14,7 @@ from glia_bench.measure import in_fresh_process, peak_memory_bytes
 from glia_bench.results import read_run
 from glia_bench.roofline import measure_roofline
 from glia_bench.subjects import Spec
-from glia_bench.throughput import QUICK, Setting, measure_setting
+from glia_bench.throughput import QUICK, Point, Setting, measure_setting, measure_throughput
 from glia_runtime.backends.base import usable_cpus
 from glia_runtime.errors import BackendError, GliaError, UsageError
 from glia_runtime.manifest import Limits, read_manifest
@@ -88,6 +88,22 @@ def test_a_batch_over_the_artifacts_limit_says_so(
     )
     run = recording.finish()
     assert run.measurements[-1].facts["batch"] == 2 and any("takes 2 pictures at once" in note for note in run.notes)
+
+
+def test_a_setting_that_fails_is_a_failed_part(
+    views_artifact: Path, photographs: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fresh(function: object, setting: Setting, *_: object, **__: object) -> Point:
+        if setting.batch == 1:
+            raise BackendError("the measuring process died")
+        return Point((1.0,), 1 << 20, None, None)
+
+    monkeypatch.setattr("glia_bench.throughput.in_fresh_process", fresh)
+    recording, specs = recorder(), {Spec(str(views_artifact)): subject(views_artifact)}
+    measure_throughput(recording, specs, photographs, [1, 2], [1], QUICK, None, lambda step: None)
+    run = recording.finish()
+    assert recording.has_failed and any("batch 1, 1 cores failed: the measuring" in note for note in run.notes)
+    assert [item.metric for item in run.measurements] == ["rate, batch 2, 1 cores", "peak memory, batch 2, 1 cores"]
 
 
 def test_the_command_sweeps(views_artifact: Path, image_artifact: Path, tmp_path: Path) -> None:
