@@ -157,12 +157,12 @@ def test_every_command_says_its_version_and_what_is_wrong_on_one_line(command: s
     path = Path(sys.executable).with_name(command)
     done = subprocess.run([path, "--version"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, f"glia {version('glia')}\n")
-    done = subprocess.run([path, "--no-such-option"], capture_output=True, text=True, check=False)
+    done = subprocess.run([path, "--qqq"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     (line,) = done.stderr.splitlines()
     # with glia-eval the option is its first command's: glia-eval MODEL
     page = {"glia-eval": "glia-eval model"}.get(command, command)
-    assert line == f"{command}: No such option: --no-such-option (see {page} --help)"
+    assert line == f"{command}: No such option: --qqq (see {page} --help)"
 
 
 def test_modules_are_short() -> None:

@@ -26,7 +26,6 @@ from glia_bench.peers import (
     Figures,
     Peer,
     environment_folder,
-    measure_model,
     measure_peer,
     measure_peers,
     prepare_environment,
@@ -40,7 +39,7 @@ from glia_runtime.decode import decode
 from glia_runtime.errors import BackendError, MissingExtraError, UsageError
 from glia_runtime.manifest import Manifest, read_manifest
 from glia_runtime.scorer import BUNDLED_MODEL
-from tests.glia_bench.subjects import recorder
+from tests.glia_bench.subjects import bundled_figures, recorder
 from tests.glia_export.conftest import spread_model
 
 
@@ -97,13 +96,8 @@ def test_an_architecture_that_cannot_be_made_is_a_remark(
     assert len(said) == 1 and "not in eager PyTorch" in said[0] and str(error) in said[0]
 
 
-def _measured_bundled(paths: list[Path]) -> tuple[Figures, bool]:
-    _, _, figures = measure_model(Spec(BUNDLED, backend="onnxruntime"), paths, QUICK)
-    return figures, "torch" in sys.modules
-
-
 def test_the_memory_of_a_model_without_torch_holds_no_torch(photographs: list[Path]) -> None:
-    figures, has_torch = in_fresh_process(_measured_bundled, photographs[:2])
+    figures, has_torch = in_fresh_process(bundled_figures, photographs[:2])
     assert not has_torch
     assert figures.memory_bytes > 50 << 20
 
