@@ -17,6 +17,8 @@ from torch.nn.functional import cross_entropy, linear, pad, smooth_l1_loss
 from glia.models.base import Head
 from glia.training.losses import quality_loss
 
+# The view that each step looks at, over and over: the detail view mostly, since it tells more.
+SHOWN = ("detail", "detail", "detail", "semantic")
 # Share of a view's patches left out of every pass: a quarter of them trains six times as many views an hour on the
 # CPU, and fragments are redundant enough for the score to survive.
 _PATCH_DROP = 0.75
@@ -81,8 +83,8 @@ class BackbonePretraining(nn.Module):
         return scores
 
     def loss(self, batch: Mapping[str, Tensor], target: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """Loss of one view of a batch, and the scores [B]; the detail view three times in four, since it tells more."""
-        view = batch["semantic"] if step % 4 == 3 else batch["detail"]
+        """Loss of one view of a batch, the one that `SHOWN` says, and the scores [B]."""
+        view = batch[SHOWN[step % len(SHOWN)]]
         patches = split(view, self.backbone.patch_embed.patch_size[0])
         shape = patches.shape[:2]
         places = torch.rand(shape, device=view.device).argsort(1)[:, : round(shape[1] * (1 - _PATCH_DROP))]

@@ -96,7 +96,7 @@ def test_cached_tokens_are_the_models_own(rated: Path, tmp_path: Path) -> None:
     assert "of 10 pictures: 0.00 GB" in spoken.file.getvalue() and "10 to be computed" in spoken.file.getvalue()  # type: ignore[attr-defined]
     sampler = GroupSampler(dataset.groups, 10, 1, 0)
     (plain,) = training_loader(TrainingViews(dataset, [], 0, FragmentViews()), sampler)
-    (cached,) = training_loader(TrainingViews(dataset, [], 0, FragmentViews(), ("detail",), priors=store), sampler)
+    (cached,) = training_loader(TrainingViews(dataset, [], 0, FragmentViews(), [("detail",)], priors=store), sampler)
     assert "semantic" not in cached and torch.equal(plain["detail"], cached["detail"])
     expected = model.prior(plain["semantic"])
     # float16 keeps 11 bits; tokens come out of a layer norm
@@ -110,7 +110,7 @@ def test_cached_tokens_are_the_models_own(rated: Path, tmp_path: Path) -> None:
     (path := dataset[0].path).touch()  # type: ignore[union-attr]
     assert path is not None and store.read(path) is None
     with pytest.raises(DatasetError, match=r"0\.png: changed"):
-        list(training_loader(TrainingViews(dataset, [], 0, FragmentViews(), ("detail",), priors=store), sampler))
+        list(training_loader(TrainingViews(dataset, [], 0, FragmentViews(), [("detail",)], priors=store), sampler))
 
 
 def test_tokens_of_other_weights_or_arithmetic_are_others(rated: Path, tmp_path: Path) -> None:

@@ -81,6 +81,10 @@ def test_augmentation_depends_on_seed_step_and_group_alone(cache: Path) -> None:
     tail = list(training_loader(views, GroupSampler(dataset.groups, 12, 3, seed=1, start=2), workers=2))
     assert all(torch.equal(whole[2][name], tail[0][name]) for name in tail[0])
     assert whole[0]["semantic"].shape == whole[0]["detail"].shape == (12, 224, 224, 3)
+    in_turn = TrainingViews(dataset, ["jpeg"], 1, FragmentViews(), [("detail",), ("semantic",)])
+    for step, batch in enumerate(training_loader(in_turn, GroupSampler(dataset.groups, 12, 3, seed=1))):
+        shown, other = ("semantic", "detail") if step == 1 else ("detail", "semantic")
+        assert torch.equal(batch[shown], whole[step][shown]) and other not in batch
 
 
 def test_samples_of_a_group_are_cut_at_the_same_places(cache: Path) -> None:

@@ -18,7 +18,7 @@ from glia_runtime.errors import OutputError
 from glia_runtime.manifest import ScoreScale
 
 # Part of every cache key: raise it when a picture, a distortion or the label changes.
-_RECIPE = 6
+_RECIPE = 7
 _STEPS = 1 + len(LEVELS)  # of a series: the picture itself, then every level
 # The types of as many pictures in a row. What files suffer most comes up three times, each time in another picture:
 # what blur, compression or noise does is learnt from many pictures, not from the same few shown more often.

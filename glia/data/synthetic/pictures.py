@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 from scipy.fft import irfft2
-from scipy.ndimage import uniform_filter
+from scipy.ndimage import gaussian_filter, uniform_filter
 
 Picture = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
@@ -86,7 +86,7 @@ def _textures(rng: np.random.Generator) -> Floats:
     textures: list[Floats] = [np.zeros(shape, np.float32)]
     for _ in range(3):
         stretch = np.exp(rng.exponential(0.35))
-        texture = _noise(rng, shape, rng.uniform(0.7, 1.8), rng.uniform(0, np.pi), stretch)
+        texture = _noise(rng, shape, rng.uniform(0.5, 1.8), rng.uniform(0, np.pi), stretch)
         if rng.random() < 0.3:  # speckled: pebbles, foliage
             texture = np.tanh(rng.uniform(1.5, 6) * texture)
         # The scale mixture: one smooth field raises or lowers the contrast of all frequencies alike.
@@ -115,8 +115,9 @@ def _leaves(rng: np.random.Generator, shape: Shape) -> tuple[Floats, Floats]:
     Returns:
         The scene in log opponent colours, float [H, W, 3], and how near each pixel's leaf is, 0 to 1, [H, W].
     """
-    count = int(np.exp(rng.uniform(np.log(20), np.log(1200))))
-    smallest = np.exp(rng.uniform(np.log(4), np.log(25)))
+    # Up to a gravel of thousands: without it a model takes what is fine and dense all over for noise.
+    count = int(np.exp(rng.uniform(np.log(20), np.log(4000))))
+    smallest = np.exp(rng.uniform(np.log(2.5), np.log(25)))
     # Radii with density r**-3 between smallest and largest: the scale-invariant case.
     largest = 0.55 * min(shape)
     radii = 1 / np.sqrt(rng.uniform(largest**-2, smallest**-2, count + 1))
@@ -264,12 +265,17 @@ def _camera(rng: np.random.Generator, picture: Image.Image) -> Picture:
     up to a sigma of 1.3 was tried: the model then took blurred photographs for soft ones.
     """
     picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 0.65)))
-    noise = rng.uniform(0, 3.0) * rng.standard_normal((picture.height, picture.width, 3), np.float32)
+    noise = rng.standard_normal((picture.height, picture.width, 3), np.float32)
+    if rng.random() < 0.5:  # film's grain, and what is left when a camera has smoothed or shrunk the picture
+        grain = rng.uniform(0.4, 1.0)
+        noise = gaussian_filter(noise, (grain, grain, 0))
+    noise *= min(5.0, rng.exponential(1.3)) / noise.std()
     picture = Image.fromarray(np.clip(np.rint(np.asarray(picture) + noise), 0, 255).astype(np.uint8))
     if rng.random() < 0.5:
-        picture = picture.filter(ImageFilter.UnsharpMask(rng.uniform(0.6, 1.4), int(rng.integers(20, 120)), 0))
-    if rng.random() < 0.7:
+        picture = picture.filter(ImageFilter.UnsharpMask(rng.uniform(0.6, 1.4), int(rng.integers(20, 160)), 0))
+    if rng.random() < 0.75:
         buffer = io.BytesIO()
-        picture.save(buffer, "JPEG", quality=int(rng.integers(70, 98)))
+        subsampling = rng.choice(("4:4:4", "4:2:0"), p=(0.3, 0.7))
+        picture.save(buffer, "JPEG", quality=int(rng.integers(65, 98)), subsampling=str(subsampling))
         picture = Image.open(buffer).convert("RGB")
     return np.asarray(picture)
