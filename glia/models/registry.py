@@ -29,7 +29,13 @@ def list_models() -> list[str]:
 
 
 def config_type(name: str) -> type[ModelConfig]:
-    """The class of an architecture's config; raises KeyError."""
+    """The class of an architecture's config.
+
+    Raises:
+        UsageError: an unknown architecture.
+    """
+    if name not in _ARCHITECTURES:
+        raise UsageError(f"unknown architecture {name!r}; known: {', '.join(list_models())}")
     return _ARCHITECTURES[name].config_type
 
 
@@ -53,7 +59,7 @@ def model_config(name: str, **config: Any) -> ModelConfig:
     unknown = sorted(set(config) - set(known))
     if unknown:
         raise UsageError(f"{name} has no config field {', '.join(unknown)}; its fields: {', '.join(known)}")
-    return _ARCHITECTURES[name].config_type(**config)
+    return config_type(name)(**config)
 
 
 def config_types(name: str) -> dict[str, Any]:
@@ -62,8 +68,6 @@ def config_types(name: str) -> dict[str, Any]:
     Raises:
         UsageError: an unknown architecture.
     """
-    if name not in _ARCHITECTURES:
-        raise UsageError(f"unknown architecture {name!r}; known: {', '.join(list_models())}")
-    config = _ARCHITECTURES[name].config_type
+    config = config_type(name)
     hints = get_type_hints(config)
     return {field.name: hints[field.name] for field in fields(config)}

@@ -1,4 +1,4 @@
-"""A transfer to run: rated references, and pictures that resemble some of them."""
+"""What several test files train on: rated pictures, and a transfer to run; and no hub to wait for."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,18 @@ from PIL import Image
 
 from glia.data.synthetic import LEVELS
 from glia.transfer.transfer import TransferConfig
+from tests.glia.rated import write_rated
 from tests.glia.transfers import BACKBONE, REFERENCES, blob, save_weights, score
+
+
+@pytest.fixture(autouse=True)
+def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+
+
+@pytest.fixture(scope="module")
+def rated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_rated(tmp_path_factory.mktemp("rated"))
 
 
 @pytest.fixture(scope="session")

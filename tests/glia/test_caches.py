@@ -29,11 +29,6 @@ def rated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_rated(tmp_path_factory.mktemp("rated"), 10)
 
 
-@pytest.fixture(autouse=True)
-def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-
-
 def quiet() -> Console:
     return Console(file=io.StringIO(), width=200)
 

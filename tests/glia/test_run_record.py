@@ -26,16 +26,6 @@ from glia_runtime.errors import CheckpointError, UsageError
 from tests.glia.rated import small_run, write_rated
 
 
-@pytest.fixture(scope="module")
-def rated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_rated(tmp_path_factory.mktemp("rated"))
-
-
-@pytest.fixture(autouse=True)
-def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-
-
 def quiet() -> Console:
     return Console(file=io.StringIO(), width=200)
 

@@ -30,11 +30,6 @@ from glia.models import load_checkpoint
 from glia_runtime.errors import DatasetError, MissingExtraError, UsageError
 
 
-@pytest.fixture(autouse=True)
-def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-
-
 @pytest.fixture(scope="module")
 def ratings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve small pictures, the noisier the worse, as a csv dataset."""

@@ -31,19 +31,9 @@ from glia.training.run import split_dataset, train
 from glia.training.tasks import QualityTask
 from glia_runtime.errors import GliaError, MissingExtraError, UsageError
 from glia_runtime.manifest import ScoreScale
-from tests.glia.rated import small_run, write_rated
+from tests.glia.rated import small_run
 
 TINY = ["--backbone", "test_vit", "--latent-dim", "16", "--heads", "2"]
-
-
-@pytest.fixture(scope="module")
-def rated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_rated(tmp_path_factory.mktemp("rated"))
-
-
-@pytest.fixture(autouse=True)
-def no_hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
 
 
 def console() -> Console:
