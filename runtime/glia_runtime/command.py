@@ -94,6 +94,12 @@ class Command(TyperCommand):
         with _usage_on_one_line(_full_name(info_name, parent)):
             return super().make_context(info_name, args, parent, **extra)
 
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Mark what may be given many times; some versions of typer do so only where an argument has no metavar."""
+        many = {piece for each in self.get_params(ctx) if each.nargs == -1 for piece in each.get_usage_pieces(ctx)}
+        pieces = super().collect_usage_pieces(ctx)
+        return [f"{piece.removesuffix('...')}..." if piece in many else piece for piece in pieces]
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """List arguments and options with what each takes in words; typer would show Python's types."""
         hints = get_type_hints(self.callback) if self.callback else {}
