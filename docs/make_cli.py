@@ -20,7 +20,7 @@ from typing import Any
 
 import typer
 
-from glia_runtime.command import taken
+from glia_runtime.command import taken, usage
 
 PAGE = Path(__file__).resolve().parent / "cli.md"
 
@@ -81,13 +81,8 @@ def command_section(name: str, command: Any, callback: Callable[..., Any], level
     # Typer adds the completion options itself and passes them to nobody: they are the same everywhere.
     shown = [p for p in command.params if p.expose_value and not getattr(p, "hidden", False)]
     arguments = [p for p in shown if p.param_type_name == "argument"]
-    usage = [name, "[OPTIONS]"]
-    for argument in arguments:
-        words = (argument.metavar or argument.name.upper()).strip("[]").removesuffix("...")
-        words += "..." if argument.nargs == -1 else ""
-        usage.append(words if argument.required else f"[{words}]")
     yield f"{level} {name}\n"
-    yield f"```text\n{' '.join(usage)}\n```\n"
+    yield f"```text\n{' '.join((name, '[OPTIONS]', *map(usage, arguments)))}\n```\n"
     yield from paragraphs(command.help or "")
     yield "| | takes | default | |\n|---|---|---|---|"
     for parameter in shown:

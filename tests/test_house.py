@@ -146,10 +146,13 @@ def test_every_command_has_help(command: str) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_help_says_in_words_what_is_taken(command: str) -> None:
     app = SCRIPTS[command].load()
+    reference = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
     for part in getattr(typer.main.get_command(app), "commands", [None]):
         text = CliRunner().invoke(app, [part, "--help"] if part else ["--help"]).output
         assert "--debug  " in text
         assert not re.search(r"<\w", text), text  # <str>, <int range>, as typer has it
+        usage = re.match(r"Usage: .*? (\[OPTIONS\].*)\n", text)
+        assert usage is not None and f"\n{' '.join(filter(None, (command, part)))} {usage[1]}\n" in reference
 
 
 @pytest.mark.parametrize("command", COMMANDS)

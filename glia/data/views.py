@@ -39,7 +39,7 @@ class TrainingViews(TorchDataset[Drawn]):
         distortions: names of the types, whose places in this list are their numbers.
         seed: of the choices.
         spec: what the model is shown.
-        names: which views to make at each step, over and over; None for all at each.
+        views_in_turn: which views to make: at step s those of `views_in_turn[s % len(views_in_turn)]`; None for all.
         pictures: keeps the pixels of decoded files, uint8 [H, W, 3]; None decodes them every time.
         priors: holds what the frozen part of the model made of every picture and of its mirror image, float16
             [2, tokens, width]; None where the model computes it with every step.
@@ -51,14 +51,15 @@ class TrainingViews(TorchDataset[Drawn]):
         distortions: Sequence[str],
         seed: int,
         spec: ViewSpec,
-        names: Sequence[Sequence[str]] | None = None,
+        views_in_turn: Sequence[Sequence[str]] | None = None,
         pictures: ArrayStore | None = None,
         priors: ArrayStore | None = None,
     ) -> None:
         self.dataset = dataset
         self.distortions = {name: index for index, name in enumerate(distortions)}
         self.seed = seed
-        self.spec, self.names = spec, names or (spec.names,)
+        self.spec = spec
+        self.views_in_turn = (spec.names,) if views_in_turn is None else views_in_turn
         self.pictures, self.priors = pictures, priors
 
     def __getitem__(self, draw: _Draw) -> Drawn:
@@ -66,7 +67,8 @@ class TrainingViews(TorchDataset[Drawn]):
         try:
             sample = self.dataset[index]
             rng = np.random.default_rng((self.seed, step, group))
-            views, mirrored = self.spec.draw(read_image(sample, self.pictures), rng, self.names[step % len(self.names)])
+            names = self.views_in_turn[step % len(self.views_in_turn)]
+            views, mirrored = self.spec.draw(read_image(sample, self.pictures), rng, names)
             drawn = {name: torch.from_numpy(view) for name, view in views.items()}
             if self.priors is not None:
                 drawn["prior"] = torch.from_numpy(_prior(self.priors, sample)[int(mirrored)].copy())

@@ -171,7 +171,7 @@ def fit(
     start = state.step
     part = (processes.rank, processes.count)
     loader = training_loader(
-        TrainingViews(train, list(DISTORTIONS), config.seed, task.view_spec, task.views, pictures, priors),
+        TrainingViews(train, list(DISTORTIONS), config.seed, task.view_spec, task.views_in_turn, pictures, priors),
         GroupSampler(groups, config.batch_size, steps, config.seed, start, part),
         config.workers,
         pin_memory=device.type == "cuda",

@@ -13,7 +13,7 @@ from rich.progress import track
 
 from glia.data import Dataset, ListedDataset, Sample, Split, Subset, make_split, official_split, open_dataset
 from glia.data.store import ArrayStore
-from glia.data.synthetic import DISTORTIONS
+from glia.data.synthetic import DISTORTIONS, RECIPE
 from glia.data.views import scoring_views
 from glia.models import create_model, load_backbone_weights
 from glia.models.backbone import create_backbone, input_statistics
@@ -32,6 +32,7 @@ from glia_runtime.errors import OutputError, UsageError
 from glia_runtime.view_spec import FragmentViews
 
 SYNTHETIC = "synthetic"
+_DRAWN = f"drawn, recipe {RECIPE}"  # recorded in place of names and scores
 OFFICIAL, ALL = "official", "all"
 _TEST_SHARE = 0.2
 # Series drawn to find the labels' mean and spread: 200 labels give both to a few percent, all that scaling needs.
@@ -109,13 +110,12 @@ class _Parts:
 
     def names(self) -> dict[str, list[str]]:
         """The pictures' names as they are recorded; looks at every sample, of which there may be millions."""
-        if self.whole is None:
-            return {}
-        return {"train": picture_names(self.train), "test": picture_names(self.validation)}
+        parts = {"train": self.train, "test": self.validation}
+        return {} if self.whole is None else {name: picture_names(part) for name, part in parts.items()}
 
-    def labels(self, root: str) -> str | None:
+    def labels(self, root: str) -> str:
         """What their scores are recorded as; looks at every sample, too."""
-        return None if self.whole is None else labels_digest((self.train, self.validation), root)
+        return _DRAWN if self.whole is None else labels_digest((self.train, self.validation), root)
 
 
 def train(
@@ -184,9 +184,7 @@ def train(
         f"{trainable / 1e6:.2f} M trainable parameters, {len(parts.train)} training samples",
         highlight=False,
     )
-    kept = None
-    if cache is not None and isinstance(parts.train, Subset):
-        kept = picture_store(parts.train, cache, console)
+    kept = picture_store(parts.train, cache, console) if cache and isinstance(parts.train, Subset) else None
     if priors is not None and isinstance(task, QualityTask):
         if processes.first:
             compute_priors(task.module, parts.train, priors, config.fit, processes.device, console)
@@ -297,6 +295,8 @@ def check_same(out: Path, config: RunConfig) -> None:
     different = [key for key in keys if before.get(key) != now.get(key)]
     if different:
         raise UsageError(f"{out}: was started with another {', '.join(different)}; resume with the same options")
+    if config.dataset == SYNTHETIC and record.get("labels") not in (None, _DRAWN):
+        raise UsageError(f"{out}: was started on pictures that another version of glia drew; choose another --out")
 
 
 def check_moved(out: Path, config: RunConfig) -> None:

@@ -37,8 +37,8 @@ class Task(ABC):
     file_name: str
     view_spec: ViewSpec = FragmentViews()
     """What the module is shown."""
-    views: Sequence[Sequence[str]] = (view_spec.names,)
-    """Those of its views that a batch must hold at each step, over and over."""
+    views_in_turn: Sequence[Sequence[str]] = (view_spec.names,)
+    """Those of its views that a batch must hold, see `TrainingViews`."""
 
     def __init__(self, mean: float, std: float) -> None:
         self.mean, self.std = mean, std
@@ -95,12 +95,13 @@ class QualityTask(Task):
         self._scale, self._loss = scale, loss
         self._predict: Callable[..., Tensor] = model.predict_from if cached_prior else model.predict
         self.view_spec = model.view_spec
-        self.views = ((model.main_view,) if cached_prior else model.view_spec.names,)
+        self.views_in_turn = ((model.main_view,) if cached_prior else model.view_spec.names,)
         model.set_scale(scale, mean, std)
 
     def loss(self, batch: Mapping[str, Tensor], step: int, gather: Gather) -> Outcome:
         prior = [batch["prior"].float()] if "prior" in batch else []
-        predicted = gather(self._predict(*prior, *(batch[name] for name in self.views[0])).float())
+        names = self.views_in_turn[step % len(self.views_in_turn)]
+        predicted = gather(self._predict(*prior, *(batch[name] for name in names)).float())
         target, group, index = (gather(part) for part in (self.target(batch), batch["group"], batch["index"]))
         return Outcome(LOSSES[self._loss](predicted, target, group), predicted, target, index)
 
@@ -129,7 +130,7 @@ class BackboneTask(Task):
     """A ViT from random weights to one that sees distortions; judged by its score of the detail view."""
 
     file_name = "backbone.safetensors"
-    views = tuple((name,) for name in SHOWN)
+    views_in_turn = tuple((name,) for name in SHOWN)
 
     def __init__(self, pretraining: BackbonePretraining, mean: float, std: float) -> None:
         super().__init__(mean, std)

@@ -17,6 +17,7 @@ from rich.progress import track
 from torch import Tensor
 
 from glia.data.samples import Picture
+from glia.data.synthetic import RECIPE
 from glia.evaluation.processes import in_processes
 from glia.transfer.backbone import Backbone, nearest
 from glia.transfer.folder import (
@@ -142,7 +143,8 @@ def transfer_labels(
 
 def _recipe(config: TransferConfig, references: int, features: str) -> dict[str, Any]:
     """What decides the rows. Paths are what they lead to, so that a run goes on from another working directory."""
-    labelled = config.labelled if config.labelled == SYNTHETIC else str(Path(config.labelled).resolve())
+    drawn = config.labelled == SYNTHETIC
+    labelled = f"{SYNTHETIC}, recipe {RECIPE}" if drawn else str(Path(config.labelled).resolve())
     return {
         "labelled": [labelled, references],
         "backbone": [config.backbone, str(config.weights.resolve()) if config.weights else None],

@@ -53,10 +53,15 @@ def _usage_on_one_line(command: str) -> Iterator[None]:
     except _CommandUsageError as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # its message is the help
             raise
-        words = str(error.format_message())  # type: ignore[attr-defined]
-        reason = words.replace("Value error, ", "")  # pydantic says so where a choice is none of those offered
+        reason = str(error.format_message())  # type: ignore[attr-defined]
         say(command.split()[0], f"{reason.rstrip('.')} (see {command} --help)")
         raise typer.Exit(FAILED) from error
+
+
+def usage(argument: Any) -> str:
+    """An argument in a line of usage: MODEL, MODELS... where many may be given, [MODEL] where none will do."""
+    words: str = (argument.metavar or argument.name.upper()) + ("..." if argument.nargs == -1 else "")
+    return words if argument.required else f"[{words}]"
 
 
 _WORDS: dict[Any, str] = {str: "TEXT", Path: "PATH", int: "INTEGER", float: "NUMBER"}
@@ -95,10 +100,9 @@ class Command(TyperCommand):
             return super().make_context(info_name, args, parent, **extra)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """Mark what may be given many times; some versions of typer do so only where an argument has no metavar."""
-        many = {piece for each in self.get_params(ctx) if each.nargs == -1 for piece in each.get_usage_pieces(ctx)}
-        pieces = super().collect_usage_pieces(ctx)
-        return [f"{piece.removesuffix('...')}..." if piece in many else piece for piece in pieces]
+        """What follows the command's name; the versions of typer differ in how they mark arguments."""
+        arguments = (each for each in self.get_params(ctx) if each.param_type_name == "argument")
+        return ["[OPTIONS]", *map(usage, arguments)]
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """List arguments and options with what each takes in words; typer would show Python's types."""

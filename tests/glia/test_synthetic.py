@@ -62,7 +62,7 @@ def test_pictures_have_the_statistics_of_photographs() -> None:
         light.append(np.mean(luma >= 252))
         tails.append(kurtosis(np.diff(np.log(luma + 1), axis=1)[kept[:, 1:] & kept[:, :-1]]))
         mutedness.append(luma.std() / max((picture - luma[..., None]).std(), 1))
-    # photographs: 1.2 on average, 0.8 to 1.5 (Tolhurst, Tadmor and Chao, 1992); the median of 32 is good to 0.1
+    # photographs: 1.2 on average, 0.8 to 1.5 (Tolhurst, Tadmor and Chao, 1992); the median of 32 is good to 0.07
     assert np.median(slopes) == pytest.approx(1.2, abs=0.2)
     # photographs: an excess of 14 (Huang and Mumford, 1999), with a factor of two and more between collections
     assert 7 < np.median(tails) < 40

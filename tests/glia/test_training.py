@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from rich.console import Console
+from safetensors.torch import load_file
 from scipy.ndimage import gaussian_filter
 
 from glia.data import Sample
@@ -46,6 +47,7 @@ RUN = RunConfig(
     pretrain_backbone=False,
     fit=FIT,
 )
+BACKBONE_RUN = replace(RUN, model={"backbone": "test_vit"}, pretrain_backbone=True)
 
 
 @pytest.fixture(scope="session")
@@ -146,17 +148,24 @@ def test_learns_to_tell_noise_levels_apart(tmp_path: Path) -> None:
     assert best["srcc"] > 0.8
 
 
+def weights(made: Path) -> dict[str, torch.Tensor]:
+    """What a run made with its last step, a model or a backbone."""
+    last = made.with_name(f"last{made.suffix}")
+    return load_file(last) if last.suffix == ".safetensors" else load_checkpoint(last).state_dict()
+
+
+@pytest.mark.parametrize("run", [RUN, BACKBONE_RUN], ids=["model", "backbone"])
 def test_interrupted_and_resumed_equals_uninterrupted(
-    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: RunConfig, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = load_checkpoint(train(RUN, tmp_path / "whole", cache, False, quiet()).with_name("last.pt"))
+    whole = weights(train(run, tmp_path / "whole", cache, False, quiet()))
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("glia.training.log.Log.append", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        train(RUN, tmp_path / "parts", cache, False, quiet())
+        train(run, tmp_path / "parts", cache, False, quiet())
     assert sorted(p.name for p in (tmp_path / "parts").iterdir()) == ["run.json"]
     monkeypatch.undo()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
@@ -172,14 +181,25 @@ def test_interrupted_and_resumed_equals_uninterrupted(
 
     monkeypatch.setattr(torch.optim.AdamW, "step", stop_at_the_fourth_step)
     with pytest.raises(KeyboardInterrupt):
-        train(RUN, tmp_path / "parts", cache, True, quiet())
+        train(run, tmp_path / "parts", cache, True, quiet())
     monkeypatch.setattr(torch.optim.AdamW, "step", real)
-    parts = load_checkpoint(train(RUN, tmp_path / "parts", cache, True, quiet()).with_name("last.pt"))
-    for (name, a), b in zip(whole.state_dict().items(), parts.state_dict().values(), strict=True):
+    parts = weights(train(run, tmp_path / "parts", cache, True, quiet()))
+    for (name, a), b in zip(whole.items(), parts.values(), strict=True):
         assert torch.equal(a, b), name
     with (tmp_path / "parts" / "metrics.csv").open() as file:
         before, after = (float(row["seconds"]) for row in csv.DictReader(file))
     assert after > before  # the clock goes on, too
+
+
+def test_what_another_version_drew_is_not_gone_on_with(
+    cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = train(RUN, tmp_path / "run", cache, False, quiet()).parent
+    with monkeypatch.context() as patch:
+        patch.setattr("glia.training.run._DRAWN", "drawn, recipe 0")
+        with pytest.raises(UsageError, match="pictures that another version of glia drew; choose another --out"):
+            train(RUN, out, cache, True, quiet())
+    assert train(RUN, out, cache, True, quiet()).exists()
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(cache: Path, tmp_path: Path) -> None:

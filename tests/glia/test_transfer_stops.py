@@ -176,11 +176,17 @@ def test_the_backbone_is_needed_only_while_pictures_are_left(config: TransferCon
         carry(config, out, resume=True)
 
 
-def test_features_of_other_weights_do_not_mix(config: TransferConfig, tmp_path: Path) -> None:
+def test_features_of_other_weights_do_not_mix(
+    config: TransferConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "out"
     drawn = replace(config, labelled="synthetic", backbone="test_vit", weights=None, threshold=1.0)
     with pytest.raises(UsageError, match="lower --threshold"):  # compared; to label a drawn reference would take long
         carry(drawn, out)
+    with monkeypatch.context() as patch:
+        patch.setattr("glia.transfer.transfer.RECIPE", 0)  # another version of glia, which draws other pictures
+        with pytest.raises(UsageError, match="was started with another labelled"):
+            carry(drawn, out, resume=True)
     head, *rows = (out / NEIGHBOURS_FILE).read_text().splitlines(keepends=True)
     hub = "backbone test_vit: pretrained weights from timm's hub"  # as if it had been in reach
     (out / NEIGHBOURS_FILE).write_text("".join([json.dumps({**json.loads(head), "features": hub}) + "\n", *rows]))

@@ -324,7 +324,7 @@ def test_version_and_help() -> None:
     assert infer("--version").stdout.decode() == f"glia {version('glia')}\n"
     text = infer("--help").stdout.decode()
     for words in (
-        "[IMAGES]...",
+        "Usage: glia-infer [OPTIONS] [IMAGES...]\n",
         "--model FILE ",
         "--format [csv|jsonl|parquet|table]\n",
         "-o, --output OUTPUT ",

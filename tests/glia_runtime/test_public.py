@@ -92,6 +92,17 @@ app({["--model", str(views_artifact), "--self-test", "--format", "jsonl", str(pi
     assert '"error": null' in result.stdout
 
 
+def test_a_command_line_is_read_without_pydantic() -> None:
+    """Which some versions of typer import for it: a fifth of a cold start."""
+    code = """
+import sys
+from glia_runtime.cli import app
+app(["--top", "1", "missing.jpg"], standalone_mode=False)
+"""
+    result = _python(code + "print('pydantic' in sys.modules)")
+    assert result.returncode == 0 and "False" in result.stdout, (result.stdout, result.stderr)
+
+
 def test_torchscript_without_torch_names_the_extra(tmp_path: Path, views_artifact: Path) -> None:
     code = f"""
 import sys

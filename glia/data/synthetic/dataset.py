@@ -17,8 +17,8 @@ from glia_runtime.atomic import atomic_write
 from glia_runtime.errors import OutputError
 from glia_runtime.manifest import ScoreScale
 
-# Part of every cache key: raise it when a picture, a distortion or the label changes.
-_RECIPE = 7
+RECIPE = 7
+"""Which pictures, distortions and labels these are: raised with every change, and part of what is kept of them."""
 _STEPS = 1 + len(LEVELS)  # of a series: the picture itself, then every level
 # The types of as many pictures in a row. What files suffer most comes up three times, each time in another picture:
 # what blur, compression or noise does is learnt from many pictures, not from the same few shown more often.
@@ -83,7 +83,7 @@ class SyntheticDataset:
     def _load_series(self, series: int) -> _Series:
         if self.cache is None:
             return self._render(series)
-        key = hashlib.sha256(f"{_RECIPE}:{self.seed}:{series}".encode()).hexdigest()[:24]
+        key = hashlib.sha256(f"{RECIPE}:{self.seed}:{series}".encode()).hexdigest()[:24]
         path = self.cache / key[:2] / f"{key}.npz"
         try:
             with path.open("rb") as opened, np.load(opened, allow_pickle=False) as stored:

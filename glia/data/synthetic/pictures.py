@@ -259,7 +259,7 @@ def _text(rng: np.random.Generator, picture: Image.Image) -> None:
 
 
 def _camera(rng: np.random.Generator, picture: Image.Image) -> Picture:
-    """What any photograph has been through before it is called undistorted; each step mild, some optional.
+    """What any photograph has been through before it is called undistorted; no step severe, some optional.
 
     Labels compare with the picture that comes out of here, so what is common here a model learns to forgive. Softness
     up to a sigma of 1.3 was tried: the model then took blurred photographs for soft ones.
