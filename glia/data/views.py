@@ -39,7 +39,7 @@ class TrainingViews(TorchDataset[Drawn]):
         distortions: names of the types, whose places in this list are their numbers.
         seed: of the choices.
         spec: what the model is shown.
-        views_in_turn: which views to make: at step s those of `views_in_turn[s % len(views_in_turn)]`; None for all.
+        views_in_turn: which views to make, see `views_at`; None for all.
         pictures: keeps the pixels of decoded files, uint8 [H, W, 3]; None decodes them every time.
         priors: holds what the frozen part of the model made of every picture and of its mirror image, float16
             [2, tokens, width]; None where the model computes it with every step.
@@ -67,7 +67,7 @@ class TrainingViews(TorchDataset[Drawn]):
         try:
             sample = self.dataset[index]
             rng = np.random.default_rng((self.seed, step, group))
-            names = self.views_in_turn[step % len(self.views_in_turn)]
+            names = views_at(step, self.views_in_turn)
             views, mirrored = self.spec.draw(read_image(sample, self.pictures), rng, names)
             drawn = {name: torch.from_numpy(view) for name, view in views.items()}
             if self.priors is not None:
@@ -82,6 +82,11 @@ class TrainingViews(TorchDataset[Drawn]):
             "distortion": torch.tensor(self.distortions.get(sample.distortion, -1)),
             "level": torch.tensor(sample.level, dtype=torch.float32),
         }
+
+
+def views_at(step: int, views_in_turn: Sequence[Sequence[str]]) -> Sequence[str]:
+    """The names of the views that a step is shown: each of `views_in_turn` after the other, over and over."""
+    return views_in_turn[step % len(views_in_turn)]
 
 
 def _prior(priors: ArrayStore, sample: Sample) -> Any:

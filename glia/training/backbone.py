@@ -14,11 +14,12 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear, pad, smooth_l1_loss
 
+from glia.data.views import views_at
 from glia.models.base import Head
 from glia.training.losses import quality_loss
 
-# The view that each step looks at, over and over: the detail view mostly, since it tells more.
-SHOWN = ("detail", "detail", "detail", "semantic")
+# The views in turn, one a step: the detail view mostly, since it tells more.
+SHOWN = (("detail",), ("detail",), ("detail",), ("semantic",))
 # Share of a view's patches left out of every pass: a quarter of them trains six times as many views an hour on the
 # CPU, and fragments are redundant enough for the score to survive.
 _PATCH_DROP = 0.75
@@ -84,7 +85,8 @@ class BackbonePretraining(nn.Module):
 
     def loss(self, batch: Mapping[str, Tensor], target: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """Loss of one view of a batch, the one that `SHOWN` says, and the scores [B]."""
-        view = batch[SHOWN[step % len(SHOWN)]]
+        (name,) = views_at(step, SHOWN)
+        view = batch[name]
         patches = split(view, self.backbone.patch_embed.patch_size[0])
         shape = patches.shape[:2]
         places = torch.rand(shape, device=view.device).argsort(1)[:, : round(shape[1] * (1 - _PATCH_DROP))]

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from glia.data.views import views_at
 from glia.models import QualityModel, save_checkpoint
 from glia.training.backbone import SHOWN, BackbonePretraining
 from glia.training.losses import LOSSES
@@ -38,7 +39,7 @@ class Task(ABC):
     view_spec: ViewSpec = FragmentViews()
     """What the module is shown."""
     views_in_turn: Sequence[Sequence[str]] = (view_spec.names,)
-    """Those of its views that a batch must hold, see `TrainingViews`."""
+    """Those of its views that a batch must hold, see `views_at`."""
 
     def __init__(self, mean: float, std: float) -> None:
         self.mean, self.std = mean, std
@@ -100,8 +101,8 @@ class QualityTask(Task):
 
     def loss(self, batch: Mapping[str, Tensor], step: int, gather: Gather) -> Outcome:
         prior = [batch["prior"].float()] if "prior" in batch else []
-        names = self.views_in_turn[step % len(self.views_in_turn)]
-        predicted = gather(self._predict(*prior, *(batch[name] for name in names)).float())
+        views = (batch[name] for name in views_at(step, self.views_in_turn))
+        predicted = gather(self._predict(*prior, *views).float())
         target, group, index = (gather(part) for part in (self.target(batch), batch["group"], batch["index"]))
         return Outcome(LOSSES[self._loss](predicted, target, group), predicted, target, index)
 
@@ -130,7 +131,7 @@ class BackboneTask(Task):
     """A ViT from random weights to one that sees distortions; judged by its score of the detail view."""
 
     file_name = "backbone.safetensors"
-    views_in_turn = tuple((name,) for name in SHOWN)
+    views_in_turn = SHOWN
 
     def __init__(self, pretraining: BackbonePretraining, mean: float, std: float) -> None:
         super().__init__(mean, std)
