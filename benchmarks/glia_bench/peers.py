@@ -23,6 +23,7 @@ from typing import Any
 
 from glia_bench import peers_worker
 from glia_bench.measure import Say, in_fresh_process, peak_memory_bytes, seconds, timed
+from glia_bench.options import say
 from glia_bench.recording import Recorder
 from glia_bench.results import Measurement
 from glia_bench.roofline import model_cost
@@ -149,7 +150,7 @@ def measure_peers(
     ]
     if peers:
         step("preparing IQA-PyTorch")
-        python = prepare_environment(recorder.note)
+        python = prepare_environment(say)
         entrants += [
             Entrant(peer.name, True, partial(_round_of_peer, python, peer, files, effort, pretrained)) for peer in peers
         ]
