@@ -241,7 +241,7 @@ def lay_spaq(root: Path, labels: Labels) -> None:
     link_pictures(root / "TestImage", names)
     (root / "Annotations").mkdir()
     header = ("Image name", "MOS", "Brightness", "Colorfulness", "Contrast", "Noisiness", "Sharpness")
-    rows = ((name, label.score, 1, 2, 3, 4, 5) for name, label in zip(names, labels, strict=True))
+    rows = ((name, label.score, 1, 2, 3, 4, label.score) for name, label in zip(names, labels, strict=True))
     write_xlsx(root / "Annotations" / "MOS and Image attribute scores.xlsx", (header, *rows))
 
 

@@ -239,6 +239,11 @@ def test_scores_that_run_the_wrong_way_are_refused(tmp_path: Path) -> None:
     rows = [(place, *(0, 10_073 - place, 0, place, 0), 10_073, 4.5 - place / 5000) for place in range(10_073)]
     path = tmp_path / "koniq" / "koniq10k_scores_and_distributions.csv"
     trees.write_csv(path, "image_name,c1,c2,c3,c4,c5,c_total,MOS", rows)
-    for name in ("csiq", "tid2013", "live", "koniq"):
+    (tmp_path / "spaq" / "TestImage").mkdir(parents=True)
+    ranks = [(f"{place:05}.jpg", 90 - place / 200, 10 + place / 200) for place in range(1, 11_126)]
+    trees.write_xlsx(
+        tmp_path / "spaq" / "MOS and Image attribute scores.xlsx", (("Image name", "MOS", "Sharpness"), *ranks)
+    )
+    for name in ("csiq", "tid2013", "live", "koniq", "spaq"):
         with pytest.raises(DatasetError, match=r"run the wrong way|undistorted pictures score worse"):
             open_dataset(name, tmp_path / name)

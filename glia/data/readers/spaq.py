@@ -1,6 +1,7 @@
 """Smartphone Photography Attribute and Quality database (Fang, Zhu, Zeng, Ma, Wang)."""
 
 from pathlib import Path
+from typing import cast
 
 from glia.data.readers.published import Published
 from glia.data.readers.tables import read_xlsx
@@ -13,6 +14,7 @@ SPAQ = Published(
     scale=ScoreScale(0, 100, True, "spaq"),
     pictures=11125,
 )
+_SHARPNESS = "Sharpness"
 _WORKBOOK = "MOS and Image attribute scores.xlsx"
 
 
@@ -22,4 +24,7 @@ def open_spaq(root: Path) -> ListedDataset:
     with SPAQ.reading(labels):
         rows = read_xlsx(labels, "Image name", "MOS")
         samples = [Sample(Path(row["Image name"]), float(row["MOS"]), row["Image name"]) for row in rows]
-    return SPAQ.dataset(labels, SPAQ.require(root, "TestImage", "Dataset/TestImage"), samples)
+        # What raters said of sharpness goes along with what they said of quality. Scores alone can be used, too.
+        sharpness = [row.get(_SHARPNESS) for row in rows]
+        evidence = None if None in sharpness else [float(cast("float", value)) for value in sharpness]
+    return SPAQ.dataset(labels, SPAQ.require(root, "TestImage", "Dataset/TestImage"), samples, evidence=evidence)
