@@ -48,9 +48,11 @@ glia-bench compare before.json after.json
 - **Times eager**: against the checkpoint that the artifact was exported from, in eager PyTorch fp32, in the same run;
   with a 95 % bootstrap interval where there are five samples of each, and where neither's median moved by more than 2 %
   from the first half of its samples to the second.
-- **Peers**: all models and peers in rounds, in turn; a round is a process of its own, and *from files* one pass over
-  all files, by the runtime's pipeline or as the peer's library takes them. (Runs of commits up to a60cd2b gave the
-  median of single files for peers, and counted PyTorch in the memory of every model.)
+- **Peers**: all models and peers in rounds, in turn; a round is a process of its own, *in memory* is from a picture's
+  pixels to its score, and *from files* one pass over all files, by the runtime's pipeline or as the peer's library
+  takes them. (Runs of commits up to 81e4202 left the making of our models' views out of *in memory*, some
+  milliseconds; those up to a60cd2b gave the median of single files for peers, and counted PyTorch in the memory of
+  every model.)
 - **Quiet**: a fixed piece of work is timed before and after every run. A measurement is remarked on whose median moves
   by more than 5 % from its first half to its second, or whose samples spread by more than that (1.4826 times their
   median distance from the median, which outliers do not move); the larger of the two is its *variation*. (Remarks of
@@ -78,9 +80,10 @@ NO_RESULTS = "No run is committed yet.\n"
 
 def section(name: str, run: Run) -> str:
     """One result: its table, its picture, what has to be said about it."""
+    command = f"glia-bench {run.command}" + (" --quick" if run.settings.get("quick") else "")
     lines = [
         f"## {name}\n",
-        f"`glia-bench {run.command}` on {run.machine.about()}; {run.created[:10]}, commit {run.machine.commit}.\n",
+        f"`{command}` on {run.machine.about()}; {run.created[:10]}, commit {run.machine.commit}.\n",
         markdown(run_table(run)),
         "",
         f"![{name}](benchmarks/{name}.svg)\n",

@@ -219,6 +219,7 @@ def peers(
             paths,
             effort,
             pretrained=not quick,
+            device=device,
             step=step,
             standing_for=eager,
         )
@@ -229,7 +230,10 @@ def training(
         Path | None,
         typer.Option(metavar="FILE", help="Rated pictures: a CSV file, see glia-train. Default: drawn ones."),
     ] = None,
-    backbone: Annotated[str, typer.Option(metavar="NAME", help="A plain timm ViT.")] = "vit_base_patch16_224",
+    arch: Annotated[str, typer.Option(metavar="NAME", help="Architecture.")] = "glianet",
+    backbone: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A plain timm ViT. Default: the architecture's.")
+    ] = None,
     backbone_weights: Annotated[
         Path | None, typer.Option(help="As in glia-train; without any, and out of the hub's reach, they are random.")
     ] = None,
@@ -252,9 +256,11 @@ def training(
 
     \b
     glia-bench training --backbone vit_tiny_patch16_224 --batch-size 16
+    glia-bench training --arch glintiqa --batch-size 16
     glia-bench training --root my.csv --workers 8 --compile -o training.json
     """  # noqa: D301 (click takes a real backspace for: do not rewrap)
     settings = {
+        "arch": arch,
         "backbone": backbone,
         "batch_size": batch_size,
         "precision": precision,
@@ -264,17 +270,22 @@ def training(
     }
     packages = (("torch", "torch"), ("timm", "timm"))
     with measuring("training", debug, (output, csv, html), *packages, **settings) as session:
+        from glia.models.registry import model_config
+        from glia.training.caches import has_tokens
         from glia_bench.training import FULL, QUICK, loops, measure_training, rated_pictures
 
+        built = model_config(arch, **({"backbone": backbone} if backbone else {})).to_dict()
         effort = QUICK if quick else FULL
+        session.recorder.settings["backbone"] = built["backbone"]
         session.recorder.settings["root"] = root.name if root else f"{effort.series} drawn series"
-        chosen = loops(precision, compiled)
+        chosen = loops(precision, compiled=compiled, has_prior=has_tokens(arch, built))
         chosen = [chosen[0], chosen[-1]] if quick else chosen
         measure_training(
             session.recorder,
             chosen,
             session.stack.enter_context(rated_pictures(root, effort.series)),
-            backbone=backbone,
+            architecture=arch,
+            model=built,
             backbone_weights=str(backbone_weights or ""),
             batch_size=batch_size,
             workers=workers,

@@ -96,8 +96,13 @@ def finished(call: Callable[[], T], device: str) -> Callable[[], T]:
     return waited
 
 
+def has_events() -> bool:
+    """Whether PyTorch is there with CUDA: a backend may bring a CUDA of its own."""
+    return is_installed("torch") and bool(import_module("torch").cuda.is_available())
+
+
 class CudaTimer:
-    """Seconds between two CUDA events on the legacy default stream, which waits for every blocking stream."""
+    """Seconds between two CUDA events on the legacy default stream, for calls that return when the GPU is done."""
 
     def __init__(self) -> None:
         torch: Any = import_module("torch")

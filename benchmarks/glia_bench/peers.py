@@ -124,6 +124,7 @@ def measure_peers(
     effort: Effort,
     *,
     pretrained: bool,
+    device: str,
     step: Callable[[str], None],
     standing_for: Mapping[Spec, str] | None = None,
 ) -> None:
@@ -136,6 +137,7 @@ def measure_peers(
         paths: pictures that can be read.
         effort: how long.
         pretrained: whether to ask for the peers' own weights.
+        device: auto, cpu or cuda; of the peers, as the models' stands in their specs.
         step: told what begins.
         standing_for: see `stand_ins`; by the digest of the checkpoint they count as that one in eager PyTorch.
 
@@ -152,7 +154,8 @@ def measure_peers(
         step("preparing IQA-PyTorch")
         python = prepare_environment(say)
         entrants += [
-            Entrant(peer.name, True, partial(_round_of_peer, python, peer, files, effort, pretrained)) for peer in peers
+            Entrant(peer.name, True, partial(_round_of_peer, python, peer, files, effort, pretrained, device))
+            for peer in peers
         ]
     running = list(entrants)
     try:
@@ -185,16 +188,18 @@ def _round_of_model(spec: Spec, paths: list[Path], effort: Effort, stands_for: s
 
 
 def _round_of_peer(
-    python: Path, peer: Peer, paths: list[Path], effort: Effort, pretrained: bool
+    python: Path, peer: Peer, paths: list[Path], effort: Effort, pretrained: bool, device: str
 ) -> tuple[str, Figures]:
-    return f"{peer.name} (IQA-PyTorch)", measure_peer(python, peer, paths, effort, pretrained=pretrained)
+    figures = measure_peer(python, peer, paths, effort, pretrained=pretrained, device=device)
+    return f"{peer.name} (IQA-PyTorch)", figures
 
 
 def measure_model(spec: Spec, paths: list[Path], effort: Effort) -> tuple[str, Manifest, Figures]:
     """Runs in a process of its own: the name, whose it is, and what a round measured, parameters left out."""
     subject = open_subject(spec)
-    inputs = subject.collate([subject.prepare(decode(paths[0]))])
-    single = timed(lambda: subject.run(inputs), warm_up=1, repeats=effort.repeats)
+    decoded = decode(paths[0])
+    # From pixels, as a peer takes them: its clock runs while it resizes and normalises.
+    single = timed(lambda: subject.run(subject.collate([subject.prepare(decoded)])), warm_up=1, repeats=effort.repeats)
     scorer = subject.scorer()
     # A full batch has to be warm as well, and so have the peers' shapes: as many files do not count for them.
     list(scorer.stream(paths[:PIPELINE_BATCH], batch_size=PIPELINE_BATCH))
@@ -203,7 +208,9 @@ def measure_model(spec: Spec, paths: list[Path], effort: Effort) -> tuple[str, M
     return subject.name, subject.manifest, Figures(single, len(paths) / taken, peak_memory_bytes(), None, facts)
 
 
-def measure_peer(python: Path, peer: Peer, paths: list[Path], effort: Effort, *, pretrained: bool) -> Figures:
+def measure_peer(
+    python: Path, peer: Peer, paths: list[Path], effort: Effort, *, pretrained: bool, device: str
+) -> Figures:
     """A round of one metric of IQA-PyTorch, by `peers_worker` in its environment.
 
     Raises:
@@ -216,6 +223,7 @@ def measure_peer(python: Path, peer: Peer, paths: list[Path], effort: Effort, *,
         "repeats": effort.repeats,
         "warm_up": PIPELINE_BATCH,
         "weights": "pretrained" if pretrained else "random",
+        "device": device,
         "parent": os.getpid(),
     }
     environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}

@@ -1,7 +1,7 @@
 """Times one metric of IQA-PyTorch; runs in that library's own environment, where glia is not installed.
 
     python peers_worker.py '{"metric": "topiq_nr", "paths": [...], "cores": 2, "repeats": 5, "warm_up": 8,
-        "weights": "random", "parent": 4711}'
+        "weights": "random", "device": "auto", "parent": 4711}'
 
 Prints one line of JSON on standard output, after what the libraries print. Imports nothing of glia.
 """
@@ -36,9 +36,10 @@ def main(order: dict[str, Any]) -> dict[str, Any]:
     threading.Thread(target=end_with, args=(order["parent"],), daemon=True).start()
     torch: Any = import_module("torch")
     torch.set_num_threads(order["cores"])
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    wanted = order["device"]
+    device = ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
     metric, weights = load(order["metric"], device, order["weights"])
-    first = picture(order["paths"][0]).to(device)
+    first = picture(order["paths"][0])
 
     def wait() -> None:
         if device == "cuda":
@@ -51,9 +52,9 @@ def main(order: dict[str, Any]) -> dict[str, Any]:
         return time.perf_counter() - begun
 
     with torch.inference_mode():
-        metric(first)
+        metric(first.to(device))
         wait()
-        single = [timed(lambda: metric(first)) for _ in range(order["repeats"])]
+        single = [timed(lambda: metric(first.to(device))) for _ in range(order["repeats"])]
 
         def score(paths: list[str]) -> None:
             for path in paths:
@@ -96,7 +97,7 @@ def load(name: str, device: str, weights: str) -> tuple[Any, str]:
         except Exception as error:  # no network, a moved file, a changed hub: each library has its own
             reason = type(error).__name__
     with no_downloads(), random_clip():
-        return pyiqa.create_metric(name, device=device, pretrained=False), f"random ({reason})"
+        return pyiqa.create_metric(name, device=device, pretrained=False), f"random (speed only; {reason})"
 
 
 @contextlib.contextmanager

@@ -19,8 +19,7 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from glia.data.synthetic import SyntheticDataset
-from glia.models import GLIANetConfig
+from glia.data.synthetic import DrawnFor, SyntheticDataset
 from glia.training.fit import FitConfig
 from glia.training.run import RunConfig, train
 from glia_bench.measure import in_fresh_process, peak_memory_bytes
@@ -79,19 +78,17 @@ class Outcome:
     srcc: float
 
 
-def loops(precision: str, compiled: bool) -> list[Loop]:
-    """The plain loop, each means alone, and all of them together."""
+def loops(precision: str, *, compiled: bool, has_prior: bool) -> list[Loop]:
+    """The plain loop, each means alone, and all of them together; of models with a prior, caching its tokens too."""
     cast = {"precision": precision}
     together = {**cast, "compile": compiled}
-    alone = [
-        Loop(PLAIN, {}),
-        Loop(precision, cast),
-        Loop("cached tokens", {}, cache_tokens=True),
-        Loop("cached pictures", {}, cache_pictures=True),
-    ]
+    alone = [Loop(PLAIN, {}), Loop(precision, cast)]
+    if has_prior:
+        alone.append(Loop("cached tokens", {}, cache_tokens=True))
+    alone.append(Loop("cached pictures", {}, cache_pictures=True))
     if compiled:
         alone.append(Loop("compiled", {"compile": True}))
-    return [*alone, Loop("all together", together, cache_tokens=True, cache_pictures=True)]
+    return [*alone, Loop("all together", together, cache_tokens=has_prior, cache_pictures=True)]
 
 
 @contextmanager
@@ -100,7 +97,7 @@ def rated_pictures(root: Path | None, series: int) -> Iterator[Path]:
     if root is not None:
         yield root
         return
-    dataset = SyntheticDataset(series, seed=3)
+    dataset = SyntheticDataset(series, seed=DrawnFor.BENCHMARK)
     with tempfile.TemporaryDirectory(prefix="glia-bench-") as folder:
         path = Path(folder) / "rated.csv"
         with path.open("w", newline="") as file:
@@ -118,7 +115,8 @@ def measure_training(
     chosen: Sequence[Loop],
     root: Path,
     *,
-    backbone: str,
+    architecture: str,
+    model: dict[str, Any],
     backbone_weights: str,
     batch_size: int,
     workers: int,
@@ -136,12 +134,12 @@ def measure_training(
     base = RunConfig(
         dataset="csv",
         root=str(root),
-        architecture="glianet",
-        model=replace(GLIANetConfig(), backbone=backbone).to_dict(),
+        architecture=architecture,
+        model=model,
         backbone_weights=backbone_weights,
         fit=fit,
     )
-    facts = {"backbone": backbone, "batch": batch_size, "workers": workers}
+    facts = {"architecture": architecture, "backbone": model["backbone"], "batch": batch_size, "workers": workers}
     found: dict[str, list[Outcome]] = {}
     for loop in chosen:
         seeds = effort.seeds if loop in (chosen[0], chosen[-1]) else 1

@@ -70,7 +70,7 @@ MOST_PICTURES = 200
 minutes for GLIANet's views of them on two cores, and a wrong graph shows on a few.
 """
 
-_PICTURES, _SEED = 27, 20_240
+_PICTURES = 27
 # Where each picture is looked at many times: ViT-S/16 and ResNet-50 take 4 s for 25 crops on a core.
 _FEWEST_PICTURES = 6
 _BATCH = 8
@@ -102,15 +102,15 @@ class ParitySet:
 
 def built_in_pictures(spec: ViewSpec) -> ParitySet:
     """The probe's pictures and drawn ones of many sizes and qualities, the same on every machine, seen as `spec`."""
-    from glia.data.synthetic import DISTORTIONS, distort, draw_picture  # scikit-image and scipy: seconds
+    from glia.data.synthetic import DISTORTIONS, DrawnFor, distort, draw_picture  # scikit-image and scipy: seconds
 
     names = tuple(DISTORTIONS)
     images = [*probe_images()]
     for index in range(max(_FEWEST_PICTURES, _PICTURES // spec.looks)):
-        rng = np.random.default_rng((_SEED, index))
+        rng = np.random.default_rng((DrawnFor.PARITY, index))
         # Every third picture undamaged, the rest by one type each at levels 1 to 5.
         level = 0 if index % 3 == 0 else 1 + index % 5
-        picture = distort(draw_picture(_SEED, index), names[index % len(names)], level, rng)
+        picture = distort(draw_picture(DrawnFor.PARITY, index), names[index % len(names)], level, rng)
         # Drawn sides are 256 to 512; cut some down to what has to be enlarged, and some to odd strips.
         height, width = picture.shape[:2]
         if index % 9 == 4:

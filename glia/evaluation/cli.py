@@ -30,8 +30,6 @@ glia-eval maps MODEL --images photographs ...        where a model looks
 A first word that names no command is a MODEL, for the command `model`.
 """
 
-# Not the seeds of training (0) and validation (1).
-_EVALUATION_SEED = 2
 
 app = typer.Typer(
     cls=DefaultGroup,
@@ -124,6 +122,7 @@ def evaluate(
 
         from glia.data import Subset, open_dataset
         from glia.data.registry import option_types
+        from glia.data.synthetic import DrawnFor
         from glia.evaluation.datasets import write_predictions
         from glia.evaluation.report import evaluate_dataset, evaluate_photographs
         from glia.evaluation.scoring import open_scorer
@@ -144,7 +143,7 @@ def evaluate(
         if dataset == "synthetic":
             if root is not None:
                 raise UsageError("synthetic is drawn, not read; leave out --root (--cache keeps what is drawn)")
-            opened = open_dataset(dataset, cache, pictures=pictures, seed=_EVALUATION_SEED)
+            opened = open_dataset(dataset, cache, pictures=pictures, seed=DrawnFor.TEST)
         else:
             if cache is not None:
                 raise UsageError("--cache keeps drawn pictures, of synthetic; leave it out, and name files by --root")

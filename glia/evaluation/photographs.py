@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 
 from glia.data.synthetic import DISTORTIONS, KADID_DISTORTIONS, LEVELS, distort, quality
+from glia.data.synthetic.labels import SMALLEST_SIDE
 from glia.evaluation.metrics import krcc, plcc, srcc
 from glia.evaluation.processes import in_processes
 from glia_runtime.decode import decode
@@ -21,7 +22,6 @@ from glia_runtime.errors import ImageError, UsageError
 from glia_runtime.views import enlarge
 
 Picture = npt.NDArray[np.uint8]
-_SMALLEST_SIDE = 16  # HaarPSI's largest filter
 Score = Callable[[Sequence[Picture]], npt.NDArray[np.float32]]
 
 
@@ -127,8 +127,8 @@ def _read(path: Path) -> Picture:
         enlarge(picture)
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from error
-    if min(picture.shape[:2]) < _SMALLEST_SIDE:
+    if min(picture.shape[:2]) < SMALLEST_SIDE:
         raise ImageError(
-            f"{path}: too small for the full-reference metrics, which need {_SMALLEST_SIDE} pixels a side; leave it out"
+            f"{path}: too small for the full-reference metrics, which need {SMALLEST_SIDE} pixels a side; leave it out"
         )
     return picture

@@ -10,6 +10,7 @@ import torch
 from rich.console import Console
 
 from glia.data import Subset, open_dataset
+from glia.data.synthetic import DrawnFor
 from glia.evaluation.datasets import compare, predict
 from glia.evaluation.metrics import Agreement
 from glia.evaluation.paper import PAPER
@@ -18,10 +19,11 @@ from glia.evaluation.scoring import open_scorer
 from glia.evaluation.table_report import as_rich, write_table
 from glia.evaluation.tables import Experiment, experiments, quick, synthetic_experiments
 from glia.models import create_model
+from glia.training.caches import has_tokens
 from glia.training.record import RUN_FILE
 from glia.training.run import SYNTHETIC, RunConfig, check_moved, check_same, split_dataset, train
 from glia_runtime.atomic import atomic_write
-from glia_runtime.errors import DatasetError, MissingExtraError, UsageError
+from glia_runtime.errors import DatasetError, UsageError
 
 # What people call a dataset's folder, in lower case and without punctuation; the first is the dataset's own name.
 FOLDERS = {
@@ -34,8 +36,6 @@ FOLDERS = {
     "spaq": ("spaq",),
     "flive": ("flive", "flivedatabase", "paq2piq"),
 }
-# Of drawn pictures; not the seeds of training (0) and validation (1).
-_TEST_SEED = 2
 
 
 @dataclass(frozen=True)
@@ -74,19 +74,10 @@ class TableRuns:
         """An experiment with these options."""
         config = experiment.config
         fit = replace(config.fit, precision=self.precision, workers=self.workers, compile=self.compile)
-        tokens = self.cache_tokens and config.dataset != SYNTHETIC and _has_tokens(config)
+        tokens = self.cache_tokens and config.dataset != SYNTHETIC and has_tokens(config.architecture, config.model)
         weights = self.backbone_weights or config.backbone_weights
         prepared = replace(experiment, config=replace(config, backbone_weights=weights, cache_tokens=tokens, fit=fit))
         return quick(prepared) if self.quick else prepared
-
-
-def _has_tokens(config: RunConfig) -> bool:
-    """Whether a model has a frozen half whose tokens can be kept."""
-    try:
-        with torch.device("meta"):
-            return create_model(config.architecture, **config.model).prior_view == "semantic"
-    except MissingExtraError:  # said where the row is run
-        return False
 
 
 def print_table(
@@ -279,7 +270,7 @@ def run_split(
     )
     scorer = open_scorer(str(made))
     if experiment.tested == SYNTHETIC:
-        tested = open_dataset(SYNTHETIC, cache, pictures=experiment.pictures, seed=_TEST_SEED)
+        tested = open_dataset(SYNTHETIC, cache, pictures=experiment.pictures, seed=DrawnFor.TEST)
     else:
         tested = open_dataset(experiment.tested, roots[experiment.tested])
         if experiment.tested == config.dataset:

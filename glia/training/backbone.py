@@ -86,7 +86,7 @@ class BackbonePretraining(nn.Module):
     def loss(self, batch: Mapping[str, Tensor], target: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """Loss of one view of a batch, the one that `SHOWN` says, and the scores [B]."""
         (name,) = views_at(step, SHOWN)
-        view = batch[name]
+        view = turned(batch[name])
         patches = split(view, self.backbone.patch_embed.patch_size[0])
         shape = patches.shape[:2]
         places = torch.rand(shape, device=view.device).argsort(1)[:, : round(shape[1] * (1 - _PATCH_DROP))]
@@ -105,6 +105,17 @@ class BackbonePretraining(nn.Module):
                 originals = patches[origin[:, None], places]
                 loss = loss + smooth_l1_loss(damage[paired], patch_damage(shown[paired], originals[paired]))
         return loss, score.float()
+
+
+def turned(view: Tensor) -> Tensor:
+    """The views of a batch [B, side, side, 3], all turned or overturned alike, at random.
+
+    Damage has no up, nor has what is drawn, so one picture is worth several. With the mirror images that come from the
+    loader these are all eight ways to lay a square; a mosaic of fragments becomes that of the turned picture.
+    """
+    across, over = torch.rand(2) < 0.5
+    view = view.transpose(1, 2) if across else view
+    return view.flip(1) if over else view
 
 
 def split(view: Tensor, side: int) -> Tensor:

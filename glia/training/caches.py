@@ -3,8 +3,9 @@
 F_s depends on no random choice but the mirror image, so the frozen half need not run again at every step.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,11 +16,11 @@ from torch.utils.data import Dataset as TorchDataset
 from glia.data.samples import Dataset, Sample
 from glia.data.store import ArrayStore
 from glia.data.views import Drawn, or_raise, read_all, scoring_views
-from glia.models import QualityModel
+from glia.models import QualityModel, create_model
 from glia.training.fit import PRECISIONS, FitConfig
 from glia.training.log import progress
 from glia.training.record import digest
-from glia_runtime.errors import GliaError, UsageError
+from glia_runtime.errors import GliaError, MissingExtraError, UsageError
 from glia_runtime.view_spec import FragmentViews
 
 _BATCH = 32
@@ -48,12 +49,18 @@ def picture_store(dataset: Dataset, folder: Path, console: Console) -> ArrayStor
 
     Raises:
         OutputError: the disk cannot hold them.
+        UsageError: they are no files, so that nothing says whether one has changed.
     """
     store = ArrayStore(folder, "pixels 1")
+    if dataset[0].path is None:
+        raise UsageError(
+            f"{dataset.name} has no picture files that could be kept decoded; leave out --cache (for saqt, or make "
+            "files by glia-transfer-labels --render)"
+        )
     paths = [path for index in range(len(dataset)) if (path := dataset[index].path) is not None]
     missing = [path for path in paths if store.read(path) is None]
     spread = np.linspace(0, len(paths) - 1, min(len(paths), _HEADERS)).astype(int)
-    each = float(np.mean([_pixel_bytes(paths[place]) for place in spread])) if paths else 0.0
+    each = float(np.mean([_pixel_bytes(paths[place]) for place in spread]))
     console.print(
         f"decoded pictures: about {len(paths) * each / 1e9:.2f} GB in {folder}, {len(missing)} still to come",
         highlight=False,
@@ -69,6 +76,20 @@ def _pixel_bytes(path: Path) -> int:
             return 3 * picture.width * picture.height
     except OSError:  # said with its name when it is decoded
         return 0
+
+
+def has_tokens(architecture: str, model: Mapping[str, Any]) -> bool:
+    """Whether a model has a frozen half whose tokens can be kept; not, where it cannot be built for want of a package.
+
+    Args:
+        architecture: its name.
+        model: fields of its config.
+    """
+    try:
+        with torch.device("meta"):
+            return create_model(architecture, **model).prior_view == "semantic"
+    except MissingExtraError:
+        return False
 
 
 def prior_store(model: QualityModel, folder: Path, precision: torch.dtype) -> ArrayStore:

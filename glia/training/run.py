@@ -13,7 +13,7 @@ from rich.progress import track
 
 from glia.data import Dataset, ListedDataset, Sample, Split, Subset, make_split, official_split, open_dataset
 from glia.data.store import ArrayStore
-from glia.data.synthetic import DISTORTIONS, RECIPE
+from glia.data.synthetic import DISTORTIONS, RECIPE, DrawnFor
 from glia.data.views import scoring_views
 from glia.models import create_model, load_backbone_weights
 from glia.models.backbone import create_backbone, input_statistics
@@ -171,6 +171,7 @@ def train(
     priors = _prior_store(config, task, parts.train, cache or tokens or out / "tokens")
     # What looks at every sample comes after all that may be refused at once, and before the folder is taken, so that
     # a mistake leaves it free.
+    kept = picture_store(parts.train, cache, console) if cache and isinstance(parts.train, Subset) else None
     if check and processes.first and parts.whole is not None:
         check_pictures(parts.whole, config.fit.workers, console)
     labels = parts.labels(config.root) if resume or processes.first else None
@@ -184,7 +185,6 @@ def train(
         f"{trainable / 1e6:.2f} M trainable parameters, {len(parts.train)} training samples",
         highlight=False,
     )
-    kept = picture_store(parts.train, cache, console) if cache and isinstance(parts.train, Subset) else None
     if priors is not None and isinstance(task, QualityTask):
         if processes.first:
             compute_priors(task.module, parts.train, priors, config.fit, processes.device, console)
@@ -244,8 +244,9 @@ def split_dataset(dataset: Dataset, split: str, train_share: float = 1 - _TEST_S
 
 def _open(config: RunConfig, cache: Path | None) -> _Parts:
     if config.dataset == SYNTHETIC:
-        drawn = open_dataset(SYNTHETIC, cache, pictures=config.pictures, seed=0)
-        return _Parts(drawn, open_dataset(SYNTHETIC, cache, pictures=config.validation_pictures, seed=1), None)
+        counts = (config.pictures, DrawnFor.TRAINING), (config.validation_pictures, DrawnFor.VALIDATION)
+        drawn, validation = (open_dataset(SYNTHETIC, cache, pictures=count, seed=seed) for count, seed in counts)
+        return _Parts(drawn, validation, None)
     options = with_direction(config.dataset_options, config.lower_is_better)
     dataset = open_dataset(config.dataset, config.root or None, **options)
     split = split_dataset(dataset, config.split, config.train_share)

@@ -10,7 +10,7 @@ import torch
 
 from glia.data import open_dataset
 from glia.data.samples import Picture
-from glia.data.synthetic import LEVELS, draw_picture, quality
+from glia.data.synthetic import LEVELS, DrawnFor, draw_picture, quality
 from glia.data.synthetic.labels import LABEL_SCALE
 from glia.evaluation.processes import in_processes
 from glia.transfer.rendering import DISTORTIONS, read_bounded, render
@@ -116,7 +116,7 @@ class Drawn:
         return list(self._numbers)
 
     def picture(self, reference: str) -> Picture:
-        return draw_picture(_SEED, self._numbers[reference])
+        return draw_picture(DrawnFor.TRANSFER, self._numbers[reference])
 
     def labels(self, references: Sequence[str], processes: int) -> Iterable[Labels]:
         tasks = ((self._numbers[reference], name) for reference in references for name in DISTORTIONS)
@@ -125,12 +125,8 @@ class Drawn:
                 yield {name: next(series) for name in DISTORTIONS}
 
 
-# Of the drawn references: neither training (0) nor validation (1) of `glia-train --dataset synthetic` shows them.
-_SEED = 2
-
-
 def label_series(number: int, distortion: str) -> list[float]:
     """Scores of a drawn reference distorted at levels 1 to 5, against itself undistorted."""
     torch.set_num_threads(1)
-    reference = draw_picture(_SEED, number)
+    reference = draw_picture(DrawnFor.TRANSFER, number)
     return [quality(reference, render(reference, number, distortion, level)) for level in LEVELS]

@@ -241,7 +241,7 @@ def read_manifest(artifact: str | Path) -> Manifest:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise ManifestError(
-            f"{artifact}: its manifest {path.name} is missing; keep the two files together, or export again"
+            f"{artifact}: no artifact of glia-export, or its manifest {path.name} is missing; keep both together"
         ) from error
     except UnicodeDecodeError as error:
         raise ManifestError(f"{path}: not a manifest (not UTF-8 text); export the artifact again") from error

@@ -9,9 +9,14 @@ import datasets
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from glia.data import make_splits, open_dataset
-from glia_runtime.errors import DatasetError, ImageError, MissingExtraError
+from glia.models import load_checkpoint
+from glia.models.registry import model_config
+from glia.training.fit import FitConfig
+from glia.training.run import RunConfig, train
+from glia_runtime.errors import DatasetError, ImageError, MissingExtraError, UsageError
 from glia_runtime.manifest import ScoreScale
 
 from .dataset_trees import PICTURE
@@ -52,6 +57,19 @@ def test_a_saved_dataset_is_read_as_files_are(tmp_path: Path) -> None:
     for row, reason in ((2, "rated, row 2: "), (3, "rated, row 3: holds no picture")):
         with pytest.raises(ImageError, match=reason):
             _ = dataset[row].image
+
+
+def test_a_model_trains_on_it(tmp_path: Path) -> None:
+    root = saved(tmp_path, image=pictures(*[encoded()] * 10), score=[float(row) for row in range(10)])
+    fit = FitConfig(steps=2, batch_size=4, evaluate_every=2, select="last")
+    model = model_config("glianet", backbone="test_vit", latent_dim=16, heads=2).to_dict()
+    config = RunConfig(dataset="hf", root=str(root), architecture="glianet", model=model, fit=fit)
+    console = Console(file=io.StringIO())
+    with pytest.raises(UsageError, match="rated has no picture files that could be kept decoded; leave out --cache"):
+        train(config, tmp_path / "cached", tmp_path / "cache", False, console)
+    train(config, tmp_path / "run", None, False, console)
+    scale = load_checkpoint(tmp_path / "run" / "model.pt").score_scale
+    assert (scale.minimum, scale.maximum, scale.dataset) == (0, 9, "rated")
 
 
 def test_columns_references_and_the_scale_can_be_named(tmp_path: Path) -> None:

@@ -5,10 +5,14 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+import piq
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import prewitt
 from scipy.stats import kurtosis, spearmanr
+from skimage.metrics import structural_similarity
 
 from glia.data import list_datasets, open_dataset
 from glia.data.synthetic import (
@@ -21,6 +25,7 @@ from glia.data.synthetic import (
     draw_picture,
     quality,
 )
+from glia.data.synthetic.labels import ssim, vif
 from glia_runtime.errors import UsageError
 
 SEED = 9  # whose first three pictures have colour: changes of colour do nothing to the grey ones
@@ -123,6 +128,49 @@ def test_gaussian_blur_is_scipys() -> None:
 
 def test_identical_pictures_are_perfect() -> None:
     assert quality(PICTURES[0], PICTURES[0]) == pytest.approx(100, abs=1e-3)  # float32 inside piq
+
+
+def test_the_label_is_the_mean_of_five_metrics() -> None:
+    """Two of them by other people's code: SSIM as scikit-image has it, GMSD as its paper writes it."""
+    picture = PICTURES[0][:282, :330]  # even sides: of odd ones piq's GMSD fills up the last row, and ours drops it
+    damaged = distort(picture, "jpeg", 4, np.random.default_rng(0))
+    x, y = (torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] / 255 for image in (damaged, picture))
+    ssim = structural_similarity(
+        picture, damaged, channel_axis=2, gaussian_weights=True, use_sample_covariance=False, data_range=255
+    )
+    gmsd = gradient_magnitude_deviation(picture, damaged)
+    mdsi, others = float(piq.mdsi(x, y)), float(piq.haarpsi(x, y)) + float(piq.vif_p(x, y))
+    expected = 20 * (ssim + others + (1 - mdsi / 0.6) + (1 - gmsd / 0.35))
+    # SSIM and VIF to the bounds of the next test, of which the label has a fifth times 100.
+    assert quality(picture, damaged) == pytest.approx(expected, abs=0.02)
+
+
+@pytest.mark.parametrize("name", ["gaussian_blur", "white_noise", "contrast_change", "quantization", "color_block"])
+def test_ssim_and_vif_are_piqs(name: str) -> None:
+    for picture in (PICTURES[1], PICTURES[2][:41, :60], np.kron(PICTURES[0], np.ones((2, 2, 1), np.uint8))):
+        damaged = distort(picture, name, 4, np.random.default_rng(0))
+        x, y = (torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] / 255 for image in (damaged, picture))
+        # Variances are differences of float32 squares: of values to 1, and of grey levels to 255 beside a noise of 2.
+        assert ssim(x, y) == pytest.approx(float(piq.ssim(x, y)), abs=1e-4)
+        assert vif(x, y) == pytest.approx(float(piq.vif_p(x, y)), abs=1e-3)
+
+
+def test_a_picture_too_small_for_vif_is_refused() -> None:
+    with pytest.raises(ValueError, match="60x40 is too small"):
+        quality(PICTURES[0][:40, :60], PICTURES[0][:40, :60])
+
+
+def gradient_magnitude_deviation(reference: np.ndarray, damaged: np.ndarray) -> float:
+    """GMSD (Xue et al., 2014, section II), of luminance as piq takes it, at half the size."""
+    magnitudes = []
+    for image in (reference, damaged):
+        luma = image @ np.array([0.299, 0.587, 0.114])
+        height, width = (side // 2 * 2 for side in luma.shape)
+        half = luma[:height, :width].reshape(height // 2, 2, width // 2, 2).mean((1, 3))
+        magnitudes.append(np.hypot(prewitt(half, 0, mode="constant"), prewitt(half, 1, mode="constant")) / 3)
+    first, second = magnitudes
+    similarity = (2 * first * second + 170) / (first**2 + second**2 + 170)
+    return float(similarity.std())
 
 
 def test_dataset_is_deterministic_in_any_order_and_length(tmp_path: Path) -> None:

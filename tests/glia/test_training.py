@@ -25,6 +25,7 @@ from glia.training.backbone import (
     patch_damage,
     patch_statistics,
     split,
+    turned,
     undistorted,
     whiten_patch_embedding,
 )
@@ -317,6 +318,12 @@ def test_pretraining_runs_the_backbone_as_timm_does() -> None:
     torch.testing.assert_close(pretraining.distortion(features[:, 0]), logits, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(pretraining.patch(features[:, 1:])[:, order], told, atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(pretraining.predict(view), score, atol=1e-5, rtol=1e-4)
+
+
+def test_a_batch_is_turned_as_one_in_four_ways_that_a_mirror_makes_eight() -> None:
+    views, _ = torch.arange(384).view(2, 8, 8, 3), torch.manual_seed(0)
+    seen = {turned(views).contiguous().numpy().tobytes() for _ in range(50)}  # one is missed twice in a million runs
+    assert seen == {w.contiguous().numpy().tobytes() for v in (views, views.transpose(1, 2)) for w in (v, v.flip(1))}
 
 
 def test_every_sample_finds_its_undistorted_picture() -> None:

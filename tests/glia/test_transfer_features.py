@@ -9,7 +9,7 @@ import timm
 import torch
 from safetensors.torch import load_file
 
-from glia.data.synthetic import KADID_DISTORTIONS, LEVELS, distort, draw_picture, quality
+from glia.data.synthetic import KADID_DISTORTIONS, LEVELS, DrawnFor, distort, draw_picture, quality
 from glia.transfer.backbone import Backbone, nearest
 from glia.transfer.labelled import Drawn, label_series
 from glia_runtime.errors import CheckpointError, ImageError, UsageError
@@ -90,5 +90,5 @@ def test_drawn_references_are_labelled_by_the_full_reference_metrics() -> None:
     kind = KADID_DISTORTIONS.index("color_block")
     expected = [quality(picture, distort(picture, "color_block", n, np.random.default_rng((1, kind)))) for n in LEVELS]
     assert scores == expected
-    for seed in (0, 1):  # which glia-train draws from
+    for seed in set(DrawnFor) - {DrawnFor.TRANSFER}:
         assert not np.array_equal(picture, draw_picture(seed, 1))

@@ -1,5 +1,6 @@
 """GLIANet's rows without the peers; and the peers' process, as far as it goes without their library."""
 
+import json
 import os
 import subprocess
 import sys
@@ -128,7 +129,7 @@ def test_models_and_peers_run_in_rounds_and_give_as_many_passes(
     recording = recorder()
     effort = replace(FULL, rounds=3)
     specs = [Spec("one"), Spec("broken"), Spec("two")]
-    options: dict[str, Any] = {"pretrained": False, "step": lambda step: None}
+    options: dict[str, Any] = {"pretrained": False, "device": "cpu", "step": lambda step: None}
     measure_peers(recording, specs, PEERS[:1], photographs, effort, **options)
     assert order == ["one", "broken", "two", "TOPIQ-NR"] + 2 * ["one", "two", "TOPIQ-NR"]
     assert recording.has_failed
@@ -147,7 +148,7 @@ def test_a_peer_that_fails_is_no_failed_part(photographs: list[Path], monkeypatc
     monkeypatch.setattr("glia_bench.peers.measure_peer", fail)
     monkeypatch.setattr("glia_bench.peers.prepare_environment", lambda say: Path("python"))
     recording = recorder()
-    measure_peers(recording, (), PEERS[:1], photographs, QUICK, pretrained=False, step=lambda step: None)
+    measure_peers(recording, (), PEERS[:1], photographs, QUICK, pretrained=False, device="cpu", step=lambda step: None)
     assert not recording.has_failed
     assert any("TOPIQ-NR left out: it took more than 120 s" in note for note in recording.finish().notes)
 
@@ -162,7 +163,7 @@ def test_the_rounds_of_an_interrupted_run_are_kept(photographs: list[Path], monk
 
     monkeypatch.setattr("glia_bench.peers.in_fresh_process", model)
     recording = recorder()
-    options: dict[str, Any] = {"pretrained": False, "step": lambda step: None}
+    options: dict[str, Any] = {"pretrained": False, "device": "cpu", "step": lambda step: None}
     with pytest.raises(KeyboardInterrupt):
         measure_peers(recording, [Spec("one")], (), photographs, FULL, **options)
     assert [item.samples for item in recording.finish().measurements if item.unit == "images/s"] == [(10.0, 20.0)]
@@ -180,7 +181,7 @@ def test_a_peers_pass_is_all_files_at_once(photographs: list[Path], monkeypatch:
     monkeypatch.setattr("importlib.metadata.version", lambda name: "1")
     paths = [str(path) for path in photographs]
     order = {"metric": "any", "paths": paths, "cores": 1, "repeats": 2, "warm_up": 1, "weights": "random"}
-    order["parent"] = os.getppid()
+    order |= {"device": "cpu", "parent": os.getppid()}
     ended_with: list[int] = []  # the real one would end pytest
     monkeypatch.setattr(peers_worker, "end_with", ended_with.append)
     found = peers_worker.main(order)
@@ -202,8 +203,22 @@ def test_a_peer_that_fails_is_one_line(photographs: list[Path]) -> None:
     if subprocess.run(command, capture_output=True, check=False).returncode == 0:
         pytest.skip("IQA-PyTorch is installed here")
     with pytest.raises(BackendError, match="IQA-PyTorch failed") as caught:
-        measure_peer(Path(sys.executable), PEERS[0], photographs, QUICK, pretrained=False)
+        measure_peer(Path(sys.executable), PEERS[0], photographs, QUICK, pretrained=False, device="cpu")
     assert "pyiqa" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_peer_is_told_where_to_compute(photographs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    orders: list[dict[str, Any]] = []
+
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
+        orders.append(json.loads(command[-1]))
+        return subprocess.CompletedProcess(command, 1, "", "enough")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    for device in ("cpu", "cuda"):
+        with pytest.raises(BackendError, match="enough"):
+            measure_peer(Path(sys.executable), PEERS[0], photographs, QUICK, pretrained=False, device=device)
+    assert [order["device"] for order in orders] == ["cpu", "cuda"]
 
 
 def test_half_an_environment_never_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,7 +257,7 @@ def test_the_worker_imports_nothing_of_glia() -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(not (environment_folder() / "complete").exists(), reason="run glia-bench peers once")
 def test_a_peer_is_measured(photographs: list[Path]) -> None:
-    figures = measure_peer(prepare_environment(print), PEERS[0], photographs, QUICK, pretrained=False)
+    figures = measure_peer(prepare_environment(print), PEERS[0], photographs, QUICK, pretrained=False, device="cpu")
     assert len(figures.single) == QUICK.repeats and figures.rate > 0
     assert figures.parameters is not None and figures.parameters > 1e6
     assert figures.facts["weights"].startswith("random")

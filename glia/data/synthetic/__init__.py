@@ -1,6 +1,6 @@
 """Pictures drawn by rule, damaged in 25 published ways, labelled by published metrics: no files needed."""
 
-from glia.data.synthetic.dataset import RECIPE, SyntheticDataset, open_synthetic
+from glia.data.synthetic.dataset import RECIPE, DrawnFor, SyntheticDataset, open_synthetic
 from glia.data.synthetic.distortions import (
     COMMON_DISTORTIONS,
     DISTORTIONS,
@@ -17,6 +17,7 @@ __all__ = [
     "KADID_DISTORTIONS",
     "LEVELS",
     "RECIPE",
+    "DrawnFor",
     "SyntheticDataset",
     "distort",
     "draw_picture",
