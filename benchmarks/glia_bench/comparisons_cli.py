@@ -261,7 +261,6 @@ def training(
     """  # noqa: D301 (click takes a real backspace for: do not rewrap)
     settings = {
         "arch": arch,
-        "backbone": backbone,
         "batch_size": batch_size,
         "precision": precision,
         "compile": compiled,
@@ -278,7 +277,7 @@ def training(
         effort = QUICK if quick else FULL
         session.recorder.settings["backbone"] = built["backbone"]
         session.recorder.settings["root"] = root.name if root else f"{effort.series} drawn series"
-        chosen = loops(precision, compiled=compiled, has_prior=has_tokens(arch, built))
+        chosen = loops(precision, compiled=compiled, has_tokens=has_tokens(arch, built))
         chosen = [chosen[0], chosen[-1]] if quick else chosen
         measure_training(
             session.recorder,

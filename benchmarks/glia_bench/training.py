@@ -78,17 +78,17 @@ class Outcome:
     srcc: float
 
 
-def loops(precision: str, *, compiled: bool, has_prior: bool) -> list[Loop]:
-    """The plain loop, each means alone, and all of them together; of models with a prior, caching its tokens too."""
+def loops(precision: str, *, compiled: bool, has_tokens: bool) -> list[Loop]:
+    """The plain loop, each means alone, and all of them together; where a model has tokens to keep, that too."""
     cast = {"precision": precision}
     together = {**cast, "compile": compiled}
     alone = [Loop(PLAIN, {}), Loop(precision, cast)]
-    if has_prior:
+    if has_tokens:
         alone.append(Loop("cached tokens", {}, cache_tokens=True))
     alone.append(Loop("cached pictures", {}, cache_pictures=True))
     if compiled:
         alone.append(Loop("compiled", {"compile": True}))
-    return [*alone, Loop("all together", together, cache_tokens=has_prior, cache_pictures=True)]
+    return [*alone, Loop("all together", together, cache_tokens=has_tokens, cache_pictures=True)]
 
 
 @contextmanager

@@ -38,12 +38,12 @@ def test_the_plain_loop_and_all_together_are_measured(
 
 
 def test_every_means_is_measured_alone_and_the_last_has_them_all() -> None:
-    plain, *others = loops("bf16", compiled=True, has_prior=True)
+    plain, *others = loops("bf16", compiled=True, has_tokens=True)
     assert (plain.fit, plain.cache_tokens, plain.cache_pictures) == ({}, False, False)
     last = others[-1]
     assert last.fit == {"precision": "bf16", "compile": True} and last.cache_tokens and last.cache_pictures
     assert [loop.name for loop in others[:-1]] == ["bf16", "cached tokens", "cached pictures", "compiled"]
-    without = loops("bf16", compiled=False, has_prior=False)
+    without = loops("bf16", compiled=False, has_tokens=False)
     assert [loop.name for loop in without] == ["plain", "bf16", "cached pictures", "all together"]
     assert not any(loop.cache_tokens for loop in without)
 

@@ -1,7 +1,6 @@
 """Smartphone Photography Attribute and Quality database (Fang, Zhu, Zeng, Ma, Wang)."""
 
 from pathlib import Path
-from typing import cast
 
 from glia.data.readers.published import Published
 from glia.data.readers.tables import read_xlsx
@@ -14,7 +13,6 @@ SPAQ = Published(
     scale=ScoreScale(0, 100, True, "spaq"),
     pictures=11125,
 )
-_SHARPNESS = "Sharpness"
 _WORKBOOK = "MOS and Image attribute scores.xlsx"
 
 
@@ -25,6 +23,6 @@ def open_spaq(root: Path) -> ListedDataset:
         rows = read_xlsx(labels, "Image name", "MOS")
         samples = [Sample(Path(row["Image name"]), float(row["MOS"]), row["Image name"]) for row in rows]
         # What raters said of sharpness goes along with what they said of quality. Scores alone can be used, too.
-        sharpness = [row.get(_SHARPNESS) for row in rows]
-        evidence = None if None in sharpness else [float(cast("float", value)) for value in sharpness]
+        rated = all(row.get("Sharpness") is not None for row in rows)
+        evidence = [float(row["Sharpness"]) for row in rows] if rated else None
     return SPAQ.dataset(labels, SPAQ.require(root, "TestImage", "Dataset/TestImage"), samples, evidence=evidence)

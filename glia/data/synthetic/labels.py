@@ -13,8 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import piq
 import torch
+from piq.functional import rgb2yiq
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, conv2d
+from torch.signal.windows import gaussian
 
 from glia_runtime.manifest import ScoreScale
 
@@ -32,7 +34,6 @@ _GMSD_WORST = 0.35
 _C1, _C2 = 0.01**2, 0.03**2
 # VIF's: variance of the eye's noise in grey levels, and below which a variance counts as none.
 _EYE_NOISE, _FLAT = 2.0, 1e-8
-_LUMA_WEIGHTS = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 def quality(reference: Picture, distorted: Picture) -> float:
@@ -62,8 +63,7 @@ def ssim(x: Tensor, y: Tensor) -> float:
 
 def vif(x: Tensor, y: Tensor) -> float:
     """VIF of `x` against its reference `y`, float [1, 3, H, W] of values 0 to 1: their luma at four scales."""
-    weights = 255 * torch.tensor(_LUMA_WEIGHTS).view(1, 3, 1, 1)
-    x, y = ((picture * weights).sum(1, keepdim=True) for picture in (x, y))
+    x, y = (255 * rgb2yiq(picture)[:, :1] for picture in (x, y))
     left = whole = 0.0
     for scale in range(4):
         size = 2 ** (4 - scale) + 1
@@ -85,7 +85,7 @@ def vif(x: Tensor, y: Tensor) -> float:
 
 def _window(size: int, sigma: float) -> Tensor:
     """Half of a Gaussian window, which is the product of two: float [size], of sum 1."""
-    weights = torch.exp(-((torch.arange(size) - (size - 1) / 2) ** 2) / (2 * sigma**2))
+    weights = gaussian(size, std=sigma)
     return weights / weights.sum()
 
 
