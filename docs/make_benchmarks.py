@@ -50,7 +50,8 @@ glia-bench compare before.json after.json
   from the first half of its samples to the second.
 - **Peers**: all models and peers in rounds, in turn; a round is a process of its own, *in memory* is from a picture's
   pixels to its score, and *from files* one pass over all files, by the runtime's pipeline or as the peer's library
-  takes them. (Runs of commits up to 81e4202 left the making of our models' views out of *in memory*, some
+  takes them; one that is so slow that a part of a round takes 30 seconds ends that part there, and the result says
+  after how many files. (Runs of commits up to 81e4202 left the making of our models' views out of *in memory*, some
   milliseconds; those up to a60cd2b gave the median of single files for peers, and counted PyTorch in the memory of
   every model.)
 - **Quiet**: a fixed piece of work is timed before and after every run. A measurement is remarked on whose median moves

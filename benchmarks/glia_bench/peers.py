@@ -59,10 +59,11 @@ PEERS = (
     Peer("HyperIQA", "hyperiqa"),
     Peer("LIQE", "liqe"),
     Peer("CLIP-IQA+", "clipiqa+"),
-    Peer("MANIQA", "maniqa"),  # 48 s a picture on two cores
+    Peer("MANIQA", "maniqa"),
 )
 PIPELINE_BATCH = 8
-_HOURS = 4 * 3600
+_PATIENCE = 30.0
+"""Seconds that a peer may take for each part of a round, see `peers_worker`: MANIQA takes 48 a picture on two cores."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Effort:
         rounds: of all models and peers; each gives one rate of files to scores.
         repeats: of the single picture, in each round.
         files: in a pass.
-        seconds: that a peer may take for a round.
+        seconds: that a peer may take for a round before it is left out.
     """
 
     rounds: int
@@ -82,7 +83,7 @@ class Effort:
     seconds: float
 
 
-FULL, QUICK = Effort(5, 3, 16, _HOURS), Effort(1, 3, 3, 120)
+FULL, QUICK = Effort(5, 3, 16, 3600), Effort(1, 3, 3, 120)
 """Five rounds are as many as an interval needs (`glia_bench.compare.FEWEST`)."""
 
 
@@ -175,6 +176,9 @@ def measure_peers(
         for entrant in entrants:
             if entrant.rounds:
                 _add(recorder, entrant.name, entrant.rounds)
+                scored = min(figures.facts["pictures"] for figures in entrant.rounds)
+                if scored < len(files):
+                    recorder.note(f"{entrant.name}: the first {scored} of {len(files)} files only, for lack of time")
 
 
 def _round_of_model(spec: Spec, paths: list[Path], effort: Effort, stands_for: str | None) -> tuple[str, Figures]:
@@ -205,6 +209,7 @@ def measure_model(spec: Spec, paths: list[Path], effort: Effort) -> tuple[str, M
     list(scorer.stream(paths[:PIPELINE_BATCH], batch_size=PIPELINE_BATCH))
     taken = seconds(lambda: list(scorer.stream(paths, batch_size=PIPELINE_BATCH)))
     facts = {**subject.facts(), "weights": "its own", "files": f"the runtime's pipeline, batch {PIPELINE_BATCH}"}
+    facts["pictures"] = len(paths)
     return subject.name, subject.manifest, Figures(single, len(paths) / taken, peak_memory_bytes(), None, facts)
 
 
@@ -222,6 +227,7 @@ def measure_peer(
         "cores": usable_cpus(),
         "repeats": effort.repeats,
         "warm_up": PIPELINE_BATCH,
+        "patience": _PATIENCE,
         "weights": "pretrained" if pretrained else "random",
         "device": device,
         "parent": os.getpid(),
@@ -240,9 +246,9 @@ def measure_peer(
         raise BackendError(f"IQA-PyTorch failed ({first_line(lines[-1] if lines else 'no message')})")
     found = json.loads(answers[-1].removeprefix(peers_worker.MARK))
     facts = {name: found[name] for name in ("weights", "device", "versions", "gpu_memory_bytes")}
-    facts["files"] = "one after the other, as the library takes them"
-    rate = len(paths) / found["pass_seconds"]
-    return Figures(tuple(found["single"]), rate, found["memory_bytes"], found["parameters"], facts)
+    taken = found["files"]
+    facts.update(files="one after the other, as the library takes them", pictures=len(taken))
+    return Figures(tuple(found["single"]), len(taken) / sum(taken), found["memory_bytes"], found["parameters"], facts)
 
 
 def environment_folder() -> Path:

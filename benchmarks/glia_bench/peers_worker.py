@@ -1,7 +1,7 @@
 """Times one metric of IQA-PyTorch; runs in that library's own environment, where glia is not installed.
 
     python peers_worker.py '{"metric": "topiq_nr", "paths": [...], "cores": 2, "repeats": 5, "warm_up": 8,
-        "weights": "random", "device": "auto", "parent": 4711}'
+        "patience": 30, "weights": "random", "device": "auto", "parent": 4711}'
 
 Prints one line of JSON on standard output, after what the libraries print. Imports nothing of glia.
 """
@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,10 @@ loader reads them off a file of weights.
 
 
 def main(order: dict[str, Any]) -> dict[str, Any]:
-    """Load the metric, time it on a picture in memory and on one pass over all files, and return the figures."""
+    """Load the metric, time it on a picture in memory and on one pass over the files, and return the figures.
+
+    Each of these ends early, after one picture at least, once it has taken `patience` seconds.
+    """
     threading.Thread(target=end_with, args=(order["parent"],), daemon=True).start()
     torch: Any = import_module("torch")
     torch.set_num_threads(order["cores"])
@@ -45,26 +48,25 @@ def main(order: dict[str, Any]) -> dict[str, Any]:
         if device == "cuda":
             torch.cuda.synchronize()
 
-    def timed(call: Any) -> float:
-        begun = time.perf_counter()
-        call()
-        wait()
-        return time.perf_counter() - begun
+    def timed(pictures: Iterable[Any]) -> list[float]:
+        """Seconds of each, from pixels or from its path to its score."""
+        taken: list[float] = []
+        for given in pictures:
+            begun = time.perf_counter()
+            metric((picture(given) if isinstance(given, str) else given).to(device))
+            wait()
+            taken.append(time.perf_counter() - begun)
+            if sum(taken) >= order["patience"]:
+                break
+        return taken
 
     with torch.inference_mode():
-        metric(first.to(device))
-        wait()
-        single = [timed(lambda: metric(first.to(device))) for _ in range(order["repeats"])]
-
-        def score(paths: list[str]) -> None:
-            for path in paths:
-                float(metric(picture(path).to(device)))
-
-        score(order["paths"][: order["warm_up"]])
-        whole = timed(lambda: score(order["paths"]))
+        timed([first, *order["paths"][: order["warm_up"]]])
+        single = timed([first] * order["repeats"])
+        files = timed(order["paths"])
     return {
         "single": single,
-        "pass_seconds": whole,
+        "files": files,
         "memory_bytes": peak_memory_bytes(),
         "gpu_memory_bytes": torch.cuda.max_memory_allocated() if device == "cuda" else None,
         "parameters": parameters(metric.net),

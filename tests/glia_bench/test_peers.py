@@ -104,7 +104,7 @@ def test_the_memory_of_a_model_without_torch_holds_no_torch(photographs: list[Pa
 
 
 def _figures(rate: float, **facts: object) -> Figures:
-    return Figures((1 / rate, 1 / rate), rate, 1 << 20, None, dict(facts))
+    return Figures((1 / rate, 1 / rate), rate, 1 << 20, None, {"pictures": 1000, **facts})
 
 
 def test_models_and_peers_run_in_rounds_and_give_as_many_passes(
@@ -169,7 +169,10 @@ def test_the_rounds_of_an_interrupted_run_are_kept(photographs: list[Path], monk
     assert [item.samples for item in recording.finish().measurements if item.unit == "images/s"] == [(10.0, 20.0)]
 
 
-def test_a_peers_pass_is_all_files_at_once(photographs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("patience", [60, 0])
+def test_a_peers_pass_is_all_files_or_as_many_as_there_is_time_for(
+    patience: float, photographs: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Metric:
         net = torch.nn.Linear(2, 3)
 
@@ -181,13 +184,24 @@ def test_a_peers_pass_is_all_files_at_once(photographs: list[Path], monkeypatch:
     monkeypatch.setattr("importlib.metadata.version", lambda name: "1")
     paths = [str(path) for path in photographs]
     order = {"metric": "any", "paths": paths, "cores": 1, "repeats": 2, "warm_up": 1, "weights": "random"}
-    order |= {"device": "cpu", "parent": os.getppid()}
+    order |= {"device": "cpu", "patience": patience, "parent": os.getppid()}
     ended_with: list[int] = []  # the real one would end pytest
     monkeypatch.setattr(peers_worker, "end_with", ended_with.append)
     found = peers_worker.main(order)
     assert ended_with == [order["parent"]]
-    assert found["pass_seconds"] >= 0.01 * len(photographs)  # of one file it is a fifth
-    assert len(found["single"]) == 2 and found["parameters"] == 9
+    assert len(found["files"]) == (len(photographs) if patience else 1)
+    assert len(found["single"]) == (2 if patience else 1)
+    assert min(found["files"] + found["single"]) >= 0.01 and found["parameters"] == 9
+
+
+def test_a_pass_cut_short_is_remarked_on(photographs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("glia_bench.peers.measure_peer", lambda *_, **__: _figures(0.02, pictures=1))
+    monkeypatch.setattr("glia_bench.peers.prepare_environment", lambda say: Path("python"))
+    recording = recorder()
+    measure_peers(recording, (), PEERS[:1], photographs, QUICK, pretrained=False, device="cpu", step=lambda step: None)
+    assert f"TOPIQ-NR (IQA-PyTorch): the first 1 of {len(photographs[: QUICK.files])} files only, for lack of time" in (
+        recording.finish().notes
+    )
 
 
 def test_an_unknown_peer_is_refused_before_anything_is_installed(tmp_path: Path) -> None:
