@@ -74,7 +74,7 @@ def latency(
     SingleStream is measured three times: host (decode, make views), engine (the graph on inputs in memory), file (all
     of it). The others load the engine: MultiStream with 8 pictures a query, Server with Poisson arrivals at the highest
     rate whose 99th percentile meets a bound, Offline with everything at once. LoadGen times every query; percentiles
-    are its own.
+    are its own. The engine's times stand beside what this machine allows at most, as by glia-bench roofline.
 
     \b
     glia-bench latency --model bundled --quick
@@ -85,11 +85,18 @@ def latency(
     settings = {"max_batch": max_batch, "target_ms": target_ms, "quick": quick}
     with measuring("latency", debug, files, ("mlperf_loadgen", "mlcommons-loadgen"), **settings) as session:
         from glia_bench.latency import FULL, QUICK, SCENARIOS, measure_latency
+        from glia_bench.roofline import measure_ceilings
+        from glia_runtime.backends import is_installed
 
         wanted = [name for name in SCENARIOS if scenario is None or Scenario(name) in scenario]
         session.recorder.settings["scenarios"] = wanted
         subjects = session.open(session.specs(model, backend, device))
         paths = session.photographs(images)
+        ceilings = None
+        if is_installed("torch"):
+            ceilings = measure_ceilings(session.recorder, subjects.values(), quick=quick)
+        else:
+            session.recorder.note("no limits are measured: that takes PyTorch")
         step = session.progress(len(subjects) * len(wanted))
         for subject in subjects.values():
             with session.recorder.part(subject.name):
@@ -101,6 +108,7 @@ def latency(
                     QUICK if quick else FULL,
                     max_batch=max_batch,
                     target_seconds=target_ms and target_ms / 1000,
+                    ceilings=ceilings,
                     step=step,
                 )
 

@@ -60,6 +60,7 @@ def parity(
     ] = None,
     backend: Backends = None,
     device: Device = "auto",
+    quick: Quick = False,
     output: Output = None,
     csv: Csv = None,
     html: Html = None,
@@ -82,10 +83,12 @@ def parity(
         "max_difference": max_difference,
         "max_mean_difference": max_mean_difference,
         "min_srcc": min_srcc,
+        "quick": quick,
     }
     packages = (("torch", "torch"), ("scipy", "scipy"))
     with measuring("parity", debug, (output, csv, html), *packages, **settings) as session:
-        from glia_bench.parity import by_reference, measure_parity
+        from glia_bench.parity import QUICK_PICTURES, by_reference, measure_parity
+        from glia_export.parity import MOST_PICTURES
 
         specs = session.specs(models, backend, device)
         subjects = session.open(specs)
@@ -101,6 +104,7 @@ def parity(
                 max_difference=max_difference,
                 max_mean_difference=max_mean_difference,
                 min_srcc=min_srcc,
+                most=QUICK_PICTURES if quick else MOST_PICTURES,
                 step=step,
             )
         ]

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
 
 from glia_bench import nvidia
-from glia_bench.loadgen import Load, Outcome, Scenario, Work, run_scenario
+from glia_bench.loadgen import MULTI_STREAM_SAMPLES, Load, Outcome, Scenario, Work, run_scenario
 from glia_bench.measure import seconds
 from glia_bench.recording import Recorder
 from glia_bench.results import Measurement
+from glia_bench.roofline import Ceilings, limit_facts
 from glia_bench.subjects import Subject
 from glia_runtime.decode import decode
 
@@ -67,6 +69,7 @@ def measure_latency(
     *,
     max_batch: int,
     target_seconds: float | None,
+    ceilings: Ceilings | None,
     step: Step,
 ) -> None:
     """Measure `scenarios` on `subject`: SingleStream in every scope, the others on the engine.
@@ -79,6 +82,7 @@ def measure_latency(
         effort: how long.
         max_batch: most pictures in one run of the graph, in Server and Offline.
         target_seconds: Server's bound on the 99th percentile; by default four times SingleStream's median.
+        ceilings: of the machine, to set the engine's times against; None where they are not known.
         step: told what begins.
     """
     if (most := subject.at_once(max_batch)) < max_batch:
@@ -92,16 +96,25 @@ def measure_latency(
     for scenario in scenarios:
         step(f"{subject.name}: {scenario}")
         if scenario == "SingleStream":
-            once = _single_stream(recorder, subject, works, len(paths), effort)
+            limit = _time_limit(subject, paths, 1, ceilings)
+            once = _single_stream(recorder, subject, works, len(paths), effort, limit)
         elif scenario == "MultiStream":
             load = Load("MultiStream", max(3, effort.queries // 4), effort.seconds)
             outcome = run_scenario(works["engine"], len(paths), load)
-            recorder.add(_latencies(subject, "MultiStream engine latency", outcome))
+            limit = _time_limit(subject, paths, MULTI_STREAM_SAMPLES, ceilings)
+            recorder.add(_latencies(subject, "MultiStream engine latency", outcome, limit=limit))
         elif scenario == "Server":
             _server(recorder, subject, works["engine"], len(paths), effort, max_batch, target_seconds or 4 * once, rate)
         else:
             load = Load("Offline", 1, max(effort.seconds, 3 * max_batch / rate), max_batch, rate)
-            rate = _offline(recorder, subject, works["engine"], len(paths), load)
+            limit = limit_facts(subject, subject.batch(paths, max_batch), ceilings)
+            rate = _offline(recorder, subject, works["engine"], len(paths), load, limit)
+
+
+def _time_limit(subject: Subject, paths: Sequence[Path], batch: int, ceilings: Ceilings | None) -> dict[str, Any]:
+    """As `limit_facts`, whose limit is a rate: of the seconds of one query of `batch` pictures."""
+    facts = limit_facts(subject, subject.batch(paths, batch), ceilings)
+    return {**facts, "limit": batch / facts["limit"]} if facts else {}
 
 
 def _works(subject: Subject, paths: Sequence[Path]) -> dict[Scope, Work]:
@@ -127,13 +140,19 @@ def _warm(work: Work, pictures: int, times: int) -> float:
 
 
 def _single_stream(
-    recorder: Recorder, subject: Subject, works: dict[Scope, Work], pictures: int, effort: Effort
+    recorder: Recorder,
+    subject: Subject,
+    works: dict[Scope, Work],
+    pictures: int,
+    effort: Effort,
+    limit: dict[str, Any],
 ) -> float:
     medians: dict[str, float] = {}
     for scope, work in works.items():
         _warm(work, pictures, effort.warm_up)
         outcome = run_scenario(work, pictures, Load("SingleStream", effort.queries, effort.seconds))
-        measured = recorder.add(_latencies(subject, f"SingleStream {scope} latency", outcome, scope))
+        of_engine = limit if scope == "engine" else {}
+        measured = recorder.add(_latencies(subject, f"SingleStream {scope} latency", outcome, scope, limit=of_engine))
         medians[scope] = measured.median
     if subject.backend.device.startswith("cuda"):
         if nvidia.has_events():
@@ -219,7 +238,9 @@ def _confirmed(tried: Callable[[float, int], Outcome], rate: float) -> tuple[flo
     return 0.0, None
 
 
-def _offline(recorder: Recorder, subject: Subject, work: Work, pictures: int, load: Load) -> float:
+def _offline(
+    recorder: Recorder, subject: Subject, work: Work, pictures: int, load: Load, limit: dict[str, Any]
+) -> float:
     outcome = run_scenario(work, pictures, load)
     # When each batch was done; the rate of each is a sample, LoadGen's overall rate a fact.
     batches = [
@@ -227,7 +248,7 @@ def _offline(recorder: Recorder, subject: Subject, work: Work, pictures: int, lo
     ]
     ends = [0.0, *(max(batch) for batch in batches)]
     rates = tuple(len(batch) / (end - begin) for batch, (begin, end) in zip(batches, pairwise(ends), strict=True))
-    facts = {**subject.facts(), "batch": load.max_batch, "loadgen": outcome.report}
+    facts = {**subject.facts(), **limit, "batch": load.max_batch, "loadgen": outcome.report}
     facts["mixed"] = subject.manifest.input == "image"
     overall = float(outcome.report["result_samples_per_second"])
     recorder.add(Measurement(subject.name, "Offline engine rate", "images/s", "higher", rates, facts))
@@ -240,10 +261,17 @@ def _latencies(
     outcome: Outcome,
     scope: Scope = "engine",
     better: Literal["lower", "neither"] = "lower",
+    limit: Mapping[str, Any] = MappingProxyType({}),
 ) -> Measurement:
     # Files differ in size, and so do whole pictures; views never do. Latencies under Poisson load hold the queue.
     mixed = scope != "engine" or subject.manifest.input == "image" or better == "neither"
-    facts = {**subject.facts(), "mixed": mixed, "percentiles": percentiles(outcome.report), "loadgen": outcome.report}
+    facts = {
+        **subject.facts(),
+        **limit,
+        "mixed": mixed,
+        "percentiles": percentiles(outcome.report),
+        "loadgen": outcome.report,
+    }
     return Measurement(subject.name, metric, "s", better, outcome.latencies, facts)
 
 

@@ -29,7 +29,9 @@ from glia_bench.results import Measurement
 from glia_bench.roofline import MACHINE, copy_of
 from glia_export.fragment_sample_onnx import FUNCTION_DOMAIN, FUNCTION_NAME, fragment_sample_function
 from glia_export.graphs import gather_fragments
+from glia_runtime.backends import is_installed
 from glia_runtime.backends.base import usable_cpus
+from glia_runtime.backends.openvino import core
 from glia_runtime.fragments import FragmentSpec, Image, fragment_sample
 from glia_runtime.views import sample_views
 
@@ -110,7 +112,8 @@ def fragment_forms(images: Sequence[Tensor], dtype: torch.dtype) -> dict[str, Fo
         "fragments: NumPy reference": lambda: fragment_sample(image),
         "fragments: torch.ops.glia.fragment_sample": lambda: torch.ops.glia.fragment_sample(first, sizes),
         "fragments: standard operators (TorchScript)": lambda: gather_fragments(first, sizes, _SPEC),
-        "fragments: ONNX function (ONNX Runtime, float)": _onnx_form(image),
+        "fragments: ONNX function (ONNX Runtime, float)": _onnx_runtime_form(image),
+        **({"fragments: in the graph (OpenVINO, float)": _openvino_form(image)} if is_installed("openvino") else {}),
         **forms,
     }
 
@@ -119,9 +122,13 @@ def view_forms(images: Sequence[Tensor], dtype: torch.dtype) -> dict[str, Form]:
     """Every form that makes both views of pictures, uint8 [H, W, 3], where they lie; on the CPU there is but one."""
     device = images[0].device.type
     packed = glia.ops.pack_ragged(images)
+    padded = torch.stack(list(images)), torch.tensor([image.shape[:2] for image in images], device=device)
     forms: dict[str, Form] = {
         f"views: ragged, normalised ({_KERNEL[device]})": finished(
             lambda: glia.ops.ragged_views(*packed, mean=_MEAN, std=_STD, dtype=dtype), device
+        ),
+        f"views: padded, normalised ({_KERNEL[device]})": finished(
+            lambda: glia.ops.padded_views(*padded, mean=_MEAN, std=_STD, dtype=dtype), device
         ),
         "views: normalised, in PyTorch's own operators": finished(lambda: eager_views(images, dtype), device),
     }
@@ -160,8 +167,8 @@ def eager_views(images: Sequence[Tensor], dtype: torch.dtype) -> tuple[Tensor, T
     return torch.stack(semantic), torch.stack(detail)
 
 
-def _onnx_form(image: Image) -> Form:
-    """The model-local function alone, in ONNX Runtime."""
+def _onnx_function() -> onnx.ModelProto:
+    """The model-local function alone."""
     opset, side = 20, _SPEC.size
     graph = helper.make_graph(
         [helper.make_node(FUNCTION_NAME, ["images", "sizes"], ["mosaic"], domain=FUNCTION_DOMAIN)],
@@ -175,12 +182,28 @@ def _onnx_form(image: Image) -> Form:
     imports = [helper.make_opsetid("", opset), helper.make_opsetid(FUNCTION_DOMAIN, 1)]
     function = fragment_sample_function(opset)
     model = helper.make_model(graph, opset_imports=imports, functions=[function], ir_version=10)
+    onnx.checker.check_model(model)
+    return model
+
+
+def _feed(image: Image) -> dict[str, Any]:
+    return {"images": image[None], "sizes": np.array([image.shape[:2]], dtype=np.int64)}
+
+
+def _onnx_runtime_form(image: Image) -> Form:
     onnxruntime: Any = import_module("onnxruntime")  # it ships no types
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = usable_cpus()
     session = onnxruntime.InferenceSession(
-        model.SerializeToString(), sess_options=options, providers=["CPUExecutionProvider"]
+        _onnx_function().SerializeToString(), sess_options=options, providers=["CPUExecutionProvider"]
     )
-    onnx.checker.check_model(model)
-    feed = {"images": image[None], "sizes": np.array([image.shape[:2]], dtype=np.int64)}
+    feed = _feed(image)
     return lambda: session.run(None, feed)
+
+
+def _openvino_form(image: Image) -> Form:
+    model = core().read_model(_onnx_function().SerializeToString())  # the runtime's core knows the function's node
+    options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": usable_cpus()}
+    request = core().compile_model(model, "CPU", options).create_infer_request()
+    feed = _feed(image)
+    return lambda: list(request.infer(feed, share_inputs=True).values())

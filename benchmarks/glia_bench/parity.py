@@ -23,6 +23,9 @@ Scores = npt.NDArray[np.float32]
 WORST = 5
 """Pictures named for each subject."""
 
+QUICK_PICTURES = 16
+"""With ``--quick``: a ViT-B/16 takes half a minute for them on two cores."""
+
 _BATCH = 8
 
 
@@ -44,6 +47,7 @@ def measure_parity(
     max_difference: float | None,
     max_mean_difference: float | None,
     min_srcc: float | None,
+    most: int,
     step: Callable[[str], None],
 ) -> list[str]:
     """Compare the scores of `subjects` with those of the checkpoint `reference`; return a line for each missed bound.
@@ -52,11 +56,12 @@ def measure_parity(
         recorder: takes one measurement a subject, |difference| of every picture in score units.
         reference: the checkpoint, run in PyTorch fp32.
         subjects: what is compared; fed with the pictures as the runtime feeds them.
-        folder: of photographs, `glia_export.parity.MOST_PICTURES` at most.
+        folder: of photographs.
         max_difference: bound on the largest difference, as a part of the scale's range; by default export's own for
             the precision.
         max_mean_difference: bound on the mean one, likewise; export has one where the largest does not say enough.
         min_srcc: bound on SRCC; by default export's own, demanded where the scores spread.
+        most: photographs of the folder to take; fewer where a model looks at each many times.
         step: told what begins.
 
     Raises:
@@ -72,7 +77,7 @@ def measure_parity(
                 "name its own checkpoint with another --reference"
             )
     limits = _tightest([subject.manifest.limits for subject in subjects])
-    pictures = pictures_in(folder, model.view_spec, limits, recorder.note)
+    pictures = pictures_in(folder, model.view_spec, limits, recorder.note, most)
     expected = reference_scores(model, pictures.views)
     missed = []
     for subject in subjects:

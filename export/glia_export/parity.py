@@ -121,21 +121,22 @@ def built_in_pictures(spec: ViewSpec) -> ParitySet:
     return ParitySet(tuple(images), tuple(map(spec.sample, images)), f"{len(images)} built-in pictures")
 
 
-def pictures_in(folder: Path, spec: ViewSpec, limits: Limits, say: Say) -> ParitySet:
+def pictures_in(folder: Path, spec: ViewSpec, limits: Limits, say: Say, most: int = MOST_PICTURES) -> ParitySet:
     """Pictures in `folder` and the folders in it, spread evenly over the sorted names.
 
-    They are `MOST_PICTURES` at most; for a model that looks at each many times so many fewer, but `_FEWEST_PICTURES`.
+    For a model that looks at each many times they are so many fewer than `most`, but `_FEWEST_PICTURES`.
 
     Args:
         folder: what else lies there is passed over.
         spec: of the views.
         limits: of the artifact; a picture beyond them is skipped like one that cannot be read.
         say: told on one line each that not all were taken, and how many were skipped.
+        most: to take.
 
     Raises:
         UsageError: no folder, or no readable picture in it.
     """
-    paths = some_pictures(folder, max(_FEWEST_PICTURES, MOST_PICTURES // spec.looks), say)
+    paths = some_pictures(folder, max(_FEWEST_PICTURES, most // spec.looks), say)
     views: dict[Path, Views] = {}
     skipped: list[ImageError] = []
     for path in paths:

@@ -177,6 +177,7 @@ def _latency(artifact: Path, backend: type[OnnxRuntimeBackend], photographs: lis
         QUICK,
         max_batch=4,
         target_seconds=None,
+        ceilings=None,
         step=lambda step: None,
     )
     return recording.finish()

@@ -12,9 +12,11 @@ from typer.testing import CliRunner
 
 from glia_bench.cli import app
 from glia_bench.latency import PERCENTILES, QUICK, SCENARIOS, measure_latency, percentiles
-from glia_bench.loadgen import MULTI_STREAM_SAMPLES, Load, Outcome, run_scenario
+from glia_bench.loadgen import MULTI_STREAM_SAMPLES, Load, Outcome, Scenario, run_scenario
 from glia_bench.results import Measurement, read_run
+from glia_bench.roofline import Ceilings
 from glia_runtime.errors import ImageError
+from glia_runtime.scorer import BUNDLED_MODEL
 from tests.glia_bench.subjects import recorder, subject
 
 PAUSE = 0.004
@@ -87,6 +89,7 @@ def test_every_scenario_over_every_kind_of_graph(
         QUICK,
         max_batch=4,
         target_seconds=1.0,
+        ceilings=None,
         step=lambda step: None,
     )
     by_metric: dict[str, Measurement] = {item.metric: item for item in recording.finish().measurements}
@@ -100,10 +103,27 @@ def test_every_scenario_over_every_kind_of_graph(
     assert by_metric["Server engine rate"].facts["trials"]
 
 
+def test_the_engines_rows_name_their_limit(photographs: list[Path]) -> None:
+    recording = recorder()
+    # So slow that operations alone are the limit.
+    options: dict[str, Any] = {"ceilings": Ceilings("cpu", {"fp32": 1e9}, copy=1e15), "step": lambda step: None}
+    scenarios: list[Scenario] = ["SingleStream", "MultiStream", "Offline"]
+    bundled = subject(BUNDLED_MODEL)
+    measure_latency(recording, bundled, photographs, scenarios, QUICK, max_batch=4, target_seconds=None, **options)
+    facts = {item.metric: item.facts for item in recording.finish().measurements}
+    seconds = facts["SingleStream engine latency"]["flops"] / 1e9
+    limits = {metric: row["limit"] for metric, row in facts.items() if "limit" in row}
+    assert limits == {
+        "SingleStream engine latency": pytest.approx(seconds),
+        "MultiStream engine latency": pytest.approx(MULTI_STREAM_SAMPLES * seconds),
+        "Offline engine rate": pytest.approx(1 / seconds),
+    }
+
+
 def test_the_servers_rate_is_valid_to_loadgen(views_artifact: Path, photographs: list[Path]) -> None:
     recording = recorder()
     effort = replace(QUICK, strict=True)
-    options: dict[str, Any] = {"max_batch": 4, "target_seconds": 1.0, "step": lambda step: None}
+    options: dict[str, Any] = {"max_batch": 4, "target_seconds": 1.0, "ceilings": None, "step": lambda step: None}
     measure_latency(recording, subject(views_artifact), photographs, ["Server"], effort, **options)
     rate, latency = recording.finish().measurements
     # Whatever the short runs found, the last one was long enough for LoadGen to judge.
@@ -114,7 +134,7 @@ def test_the_servers_rate_is_valid_to_loadgen(views_artifact: Path, photographs:
 def test_the_search_ends_where_no_rate_meets_the_bound(views_artifact: Path, photographs: list[Path]) -> None:
     recording = recorder()
     effort = replace(QUICK, trials=100)
-    options: dict[str, Any] = {"max_batch": 4, "target_seconds": 1e-9, "step": lambda step: None}
+    options: dict[str, Any] = {"max_batch": 4, "target_seconds": 1e-9, "ceilings": None, "step": lambda step: None}
     measure_latency(recording, subject(views_artifact), photographs, ["Server"], effort, **options)
     run = recording.finish()
     assert not run.measurements
@@ -132,7 +152,7 @@ def test_a_rate_that_loadgen_calls_invalid_is_not_confirmed_and_no_row(
 
     monkeypatch.setattr("glia_bench.latency.run_scenario", scenario)
     recording = recorder()
-    options: dict[str, Any] = {"max_batch": 4, "target_seconds": 1.0, "step": lambda step: None}
+    options: dict[str, Any] = {"max_batch": 4, "target_seconds": 1.0, "ceilings": None, "step": lambda step: None}
     effort = replace(QUICK, strict=True)
     measure_latency(recording, subject(views_artifact), photographs, ["Server"], effort, **options)
     run = recording.finish()

@@ -9,12 +9,13 @@ import onnx
 import pytest
 import torch
 from onnx import numpy_helper
+from PIL import Image
 from typer.testing import CliRunner, Result
 
 from glia.evaluation.scoring import EagerBackend
 from glia.models import create_model, save_checkpoint
 from glia_bench.cli import app
-from glia_bench.parity import measure_parity
+from glia_bench.parity import QUICK_PICTURES, measure_parity
 from glia_bench.plots import run_plot
 from glia_bench.results import Run, read_run, write_run
 from glia_bench.subjects import Subject
@@ -25,6 +26,7 @@ from glia_runtime.manifest import read_manifest, sha256_file
 from tests.glia_bench.subjects import recorder
 from tests.glia_export.conftest import spread_model
 from tests.glia_runtime.artifacts import rewrite
+from tests.shapes import noise_image
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +98,18 @@ def test_the_bounds_are_options(checkpoint: Path, artifact: Path, photographs: l
     assert missed.exit_code == 1 and "misses its bound of the mean difference" in missed.stderr
 
 
+def test_quick_takes_a_few_photographs(checkpoint: Path, artifact: Path, tmp_path: Path) -> None:
+    folder, output = tmp_path / "photographs", tmp_path / "parity.json"
+    folder.mkdir()
+    for number in range(QUICK_PICTURES + 4):
+        Image.fromarray(noise_image(230 + number, 240)).save(folder / f"{number}.png")
+    for quick, pictures in (((), QUICK_PICTURES + 4), (("--quick",), QUICK_PICTURES)):
+        done = invoke(checkpoint, [folder / "0.png"], str(artifact), *quick, "-o", str(output))
+        assert done.exit_code == 0, done.output
+        (item,) = read_run(output).measurements
+        assert len(item.samples) == pictures
+
+
 class Shifted(EagerBackend):
     """The checkpoint as an engine in bf16 that is off by `shift`."""
 
@@ -113,7 +127,7 @@ def compared(shift: float, checkpoint: Path, folder: Path) -> tuple[Run, list[st
     backend = Shifted(checkpoint, "cpu")
     backend.shift = shift
     recording = recorder(command="parity")
-    bounds: dict[str, Any] = {"max_difference": None, "max_mean_difference": None, "min_srcc": None}
+    bounds: dict[str, Any] = {"max_difference": None, "max_mean_difference": None, "min_srcc": None, "most": 200}
     missed = measure_parity(
         recording, checkpoint, [Subject("shifted", backend)], folder, **bounds, step=lambda step: None
     )
@@ -147,7 +161,7 @@ def test_a_model_that_fails_has_not_passed_and_the_others_are_compared(
     broken = Shifted(checkpoint, "cpu")
     broken.shift = "not a number"  # type: ignore[assignment]
     recording = recorder(command="parity")
-    bounds: dict[str, Any] = {"max_difference": None, "max_mean_difference": None, "min_srcc": None}
+    bounds: dict[str, Any] = {"max_difference": None, "max_mean_difference": None, "min_srcc": None, "most": 200}
     both = [Subject("broken", broken), Subject("whole", Shifted(checkpoint, "cpu"))]
     missed = measure_parity(recording, checkpoint, both, photographs[0].parent, **bounds, step=lambda step: None)
     run = recording.finish()

@@ -84,7 +84,15 @@ def test_a_batch_over_the_artifacts_limit_says_so(
     run = recording.finish()
     assert [item.metric for item in run.measurements] == ["engine rate, batch 1", "engine rate, batch 4 in parts of 2"]
     measure_latency(
-        recording, measured, photographs, ["Offline"], LATENCY, max_batch=8, target_seconds=1, step=lambda step: None
+        recording,
+        measured,
+        photographs,
+        ["Offline"],
+        LATENCY,
+        max_batch=8,
+        target_seconds=1,
+        ceilings=None,
+        step=lambda step: None,
     )
     run = recording.finish()
     assert run.measurements[-1].facts["batch"] == 2 and any("takes 2 pictures at once" in note for note in run.notes)
