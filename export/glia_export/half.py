@@ -26,7 +26,7 @@ FLOAT, HALF, BFLOAT = ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT
 # ViT-B/16, briefly trained: 1.0e-3, 0.8e-3, 0.9e-3. So the norms are an island for their range alone, and Softmax is
 # none. In bfloat16: 2.1e-3, with LayerNormalization in bfloat16 3.6e-3, with Softmax 2.5e-3, with both 4.0e-3: a sum
 # of 197 terms is good to 1 in 256. ReduceL2 sums squares as well. Resize takes its scales as float32 only. Conv is not
-# defined for bfloat16 before opset 22; as a ViT's patch embedding it is under 1 % of the arithmetic.
+# defined for bfloat16 before opset 22; as a ViT's patch embedding it is under 1 % of the arithmetic, in GlintIQA half.
 FP32_OPERATORS = {
     HALF: frozenset({"LayerNormalization", "ReduceL2", "Resize"}),
     BFLOAT: frozenset({"LayerNormalization", "ReduceL2", "Softmax", "Resize", "Conv"}),

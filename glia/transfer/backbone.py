@@ -16,7 +16,7 @@ from glia.models.backbone import check_tag, load_backbone_weights, load_from_hub
 from glia_runtime.errors import ImageError, UsageError
 
 DEFAULT_BACKBONE = "resnet50.tv_in1k"
-"""torchvision's first ImageNet weights, which the authors' scripts load as well."""
+"""torchvision's first ImageNet weights, which the authors' older scripts load; their description names a ResNet-101."""
 
 
 class Backbone:
@@ -31,13 +31,14 @@ class Backbone:
         remark: one line for people: which weights these are.
 
     Raises:
-        UsageError: no such model, one that takes pictures of one size only, or no weights.
+        UsageError: no such model, one that takes pictures of one size only, or no weights; when called, a batch too
+            large for the GPU.
         CheckpointError: a local file that is missing, broken or of another model.
     """
 
     def __init__(self, name: str, weights: Path | None, *, random_will_do: bool) -> None:
         if not timm.is_model(name):
-            raise UsageError(f"timm has no backbone {name!r}; the source uses {DEFAULT_BACKBONE}")
+            raise UsageError(f"timm has no backbone {name!r}; {DEFAULT_BACKBONE}, for instance, is one")
         check_tag(name)
         with torch.random.fork_rng(devices=[]):  # the caller's generator is left alone
             torch.manual_seed(0)
@@ -69,8 +70,11 @@ class Backbone:
             batch = torch.from_numpy(np.stack([pictures[place] for place in places])).to(self._device)
             try:
                 features = self._model((batch.permute(0, 3, 1, 2) - self._mean) / self._std)
-            except torch.OutOfMemoryError:
-                raise
+            except torch.OutOfMemoryError as error:
+                raise UsageError(
+                    f"the GPU's memory does not hold {len(places)} pictures at once; lower --batch-size, then go on "
+                    "with --resume"
+                ) from error
             except RuntimeError as error:  # a few pixels, where the model halves them once too often
                 height, width, _ = batch.shape[1:]
                 reason = f"{width}x{height} pixels, which the backbone does not take ({str(error).splitlines()[0]})"

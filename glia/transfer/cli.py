@@ -42,7 +42,8 @@ def transfer(
     scale: Annotated[
         tuple[float, float] | None,
         typer.Option(
-            metavar="LOW HIGH", help="Stretch the labels from lowest and highest to these; the authors' scale: 0 9."
+            metavar="LOW HIGH",
+            help="Stretch the labels from lowest and highest (drawn: 0, 100) to these; the authors' scale: 0 9.",
         ),
     ] = None,
     render: Annotated[

@@ -28,7 +28,7 @@ RENDERED_FOLDER = "rendered"
 LABELS_FILE = "labels.csv"
 REPORT_FILE = "report.html"
 
-_VERSION = 1  # of both files: raise it when a row, or how a picture is damaged, changes
+_VERSION = 2  # of both files: raise it when a row, or how a picture is damaged, changes
 
 
 @dataclass(frozen=True)
@@ -110,8 +110,8 @@ class Neighbours:
         self.path = folder / NEIGHBOURS_FILE
         if resume and not self.path.exists():
             raise UsageError(f"{folder}: no transfer to resume here; start one without --resume")
-        if not resume and self.path.exists():
-            raise OutputError(f"{folder}: holds a transfer already; go on with --resume, or choose another --out")
+        if not resume:
+            refuse_occupied(folder)
         head = json.dumps({"glia_transfer": _VERSION, **recipe}).encode() + b"\n"
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -167,6 +167,12 @@ class Neighbours:
         except BlockingIOError:
             self._file.close()
             raise OutputError(f"{folder}: another run is writing it; wait for that run, or choose another") from None
+
+
+def refuse_occupied(folder: Path) -> None:
+    """Raise `OutputError` where a transfer has begun in the folder."""
+    if (folder / NEIGHBOURS_FILE).exists():
+        raise OutputError(f"{folder}: holds a transfer already; go on with --resume, or choose another --out")
 
 
 def read_features(folder: Path) -> str:

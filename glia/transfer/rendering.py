@@ -1,6 +1,7 @@
 """A new picture as it is shown to the backbone and damaged: at the size of the rated ones."""
 
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from PIL import Image as PillowImage
 
 from glia.data.samples import Picture
 from glia.data.synthetic import KADID_DISTORTIONS, LEVELS, distort
+from glia.data.synthetic.distortions import scale_color, scale_contrast, shift_grey
 from glia_runtime.decode import decode_picture
 from glia_runtime.errors import ImageError, OutputError
 from glia_runtime.views import pixels
@@ -15,6 +17,18 @@ from glia_runtime.views import pixels
 DISTORTIONS = tuple(KADID_DISTORTIONS)
 PER_PICTURE = len(DISTORTIONS) * len(LEVELS)
 """Distorted versions of one picture: 125."""
+
+
+_KADIDS_OWN: dict[str, tuple[Callable[[Picture, float], Picture], Sequence[float]]] = {
+    "color_oversaturation": (scale_color, (1, 2, 3, 6, 9)),
+    "mean_shift": (shift_grey, (38, 20, 0, -20, -38)),
+    "contrast_change": (scale_contrast, (1.63, 1.44, 1.25, 0.75, 0.5)),
+}
+"""KADID-10k's strengths at levels 1 to 5, as its generator of distortions has them, where they do not rise from mild to
+severe: level 1 of the first and level 3 of the second leave a picture as it is, and the others go one way at low
+levels and the other way at high ones. Ours would be given the labels of another damage. (Of its contrast curves the
+slopes in the middle; shifts of 0.15 and 0.08 are of a range of 1.)
+"""
 
 
 def read_bounded(path: str | Path, side: int) -> Picture:
@@ -37,7 +51,13 @@ def read_bounded(path: str | Path, side: int) -> Picture:
 
 
 def render(image: Picture, place: int, distortion: str, level: int) -> Picture:
-    """The distorted version of picture number `place`: the same one every time, its five levels one series."""
+    """The distorted version of picture number `place`: the same one every time, its five levels one series.
+
+    Places differ by chance alone (noise, angles, positions), not in what is done: labels carry over between them.
+    """
+    if distortion in _KADIDS_OWN:
+        change, strengths = _KADIDS_OWN[distortion]
+        return change(image, strengths[level - 1])
     return distort(image, distortion, level, np.random.default_rng((place, DISTORTIONS.index(distortion))))
 
 

@@ -13,12 +13,12 @@ from typing import Any, TypeVar
 
 import torch
 from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 
 from glia.data.samples import Picture
 from glia.data.synthetic import RECIPE
 from glia.evaluation.processes import in_processes
+from glia.training.log import progress
 from glia.transfer.backbone import Backbone, nearest
 from glia.transfer.folder import (
     LABELS_FILE,
@@ -30,13 +30,14 @@ from glia.transfer.folder import (
     picture_path,
     read_features,
     read_rows,
+    refuse_occupied,
     write_labels,
     write_transfer,
 )
 from glia.transfer.labelled import SYNTHETIC, Drawn, Kadid, Labelled
 from glia.transfer.rendering import PER_PICTURE, read_bounded, render_to_files, rendered_folder
 from glia.transfer.report import write_report
-from glia_runtime.errors import ImageError, UsageError
+from glia_runtime.errors import ImageError, OutputError, UsageError
 from glia_runtime.listing import find_pictures
 from glia_runtime.manifest import ScoreScale
 from glia_runtime.markup import counted
@@ -104,6 +105,10 @@ def transfer_labels(
         raise UsageError(f"{out}: lies among the pictures themselves; choose another --out")
     if config.scale and not 0 < config.scale[1] - config.scale[0] < math.inf:
         raise UsageError("--scale {:g} {:g}: not a scale; give its lower end, then its higher".format(*config.scale))
+    if math.isnan(config.threshold):
+        raise UsageError("--threshold nan: not a similarity; give a number from -1 to 1")
+    if not resume:
+        refuse_occupied(out)  # before a backbone is fetched for nothing
     # Of folders that may be links; a link among the pictures stays what it is called.
     found = find_pictures([str(config.pictures.resolve())], True, complain)
     names = [os.path.relpath(path, out.resolve()) for path in found]
@@ -129,7 +134,7 @@ def transfer_labels(
         if config.render:
             write_labels(out, transfer, carried)
         else:
-            (out / LABELS_FILE).unlink(missing_ok=True)  # of a finish with files; these labels may be others
+            _remove(out / LABELS_FILE)  # of a finish with files; these labels may be others
         write_report(out / REPORT_FILE, rows, transfer, labelled)
         write_transfer(out, transfer)
     console.print(
@@ -139,6 +144,15 @@ def transfer_labels(
         soft_wrap=True,
     )
     return transfer
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{path}: cannot be removed ({error.strerror}); remove it, then go on with --resume"
+        ) from error
 
 
 def _recipe(config: TransferConfig, references: int, features: str) -> dict[str, Any]:
@@ -290,6 +304,9 @@ def _carry(
     )
 
 
-def _progress(items: Iterable[Item], words: str, total: int, console: Console) -> Iterable[Item]:
-    """Pass `items` on and draw, on a terminal, how many are done and how long the rest takes."""
-    return track(items, words, total, console=console, transient=True, disable=not console.is_terminal)
+def _progress(items: Iterable[Item], words: str, total: int, console: Console) -> Iterator[Item]:
+    """Pass `items` on and say how many are done and how long the rest takes."""
+    with progress(console, words, total) as advance:
+        for item in items:
+            yield item
+            advance()

@@ -1,6 +1,7 @@
 """Labels carried from rated references to new pictures: the right ones, in the right units, whatever interrupts."""
 
 import json
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from glia.training.fit import FitConfig
 from glia.training.run import RunConfig, train
 from glia.transfer.cli import app
 from glia.transfer.folder import TRANSFER_FILE, read_rows
-from glia.transfer.rendering import read_bounded
+from glia.transfer.rendering import read_bounded, render
 from glia.transfer.transfer import TransferConfig
 from glia_runtime.errors import UsageError
 from tests.glia.transfers import BACKBONE, blob, carry, score
@@ -42,6 +43,8 @@ def test_each_picture_is_given_the_labels_of_the_reference_that_it_resembles(
     assert "b.png" in complaint and "not a picture" in complaint
     dataset = open_dataset("saqt", tmp_path / "out")
     assert len(dataset) == 3 * 125
+    sent = pickle.loads(pickle.dumps(dataset))  # to a loader's processes, where they are not forks
+    assert np.array_equal(sent[7].image, dataset[7].image)
     assert (dataset.scale.minimum, dataset.scale.maximum, dataset.scale.higher_is_better) == (1, 5, True)
     samples = [dataset[index] for index in range(len(dataset))]
     names = ("a.png", "c.png", "deeper/d.png")
@@ -60,13 +63,27 @@ def test_samples_are_the_pictures_distorted(config: TransferConfig, tmp_path: Pa
     carry(config, tmp_path / "out")
     dataset = open_dataset("saqt", tmp_path / "out")
     original = read_bounded(config.pictures / "a.png", 512)
-    for index in (0, 4, 49, 124):
+    for index in (0, 4, 49, 119):
         sample = dataset[index]
         kind = KADID_DISTORTIONS.index(sample.distortion)
         expected = distort(original, sample.distortion, sample.level, np.random.default_rng((0, kind)))
         assert np.array_equal(sample.image, expected)
         assert np.array_equal(sample.image, dataset[index].image)
         assert not np.array_equal(sample.image, original)
+
+
+def test_where_kadids_levels_do_not_rise_in_severity_its_own_strengths_are_taken() -> None:
+    image = blob(0)
+    shifts = [float((render(image, 3, "mean_shift", level) - image.astype(float)).mean()) for level in LEVELS]
+    assert shifts == sorted(shifts, reverse=True) and shifts[2] == 0 and shifts[0] > 20 and shifts[4] < -20
+    assert np.array_equal(render(image, 3, "color_oversaturation", 1), image)
+    spreads = [float(render(image, 3, "contrast_change", level).std()) for level in LEVELS]
+    for name in (
+        "mean_shift",
+        "contrast_change",
+    ):  # which way is no matter of chance: labels go from one picture to another
+        assert all(np.array_equal(render(image, place, name, 5), render(image, 0, name, 5)) for place in range(8))
+    assert spreads == sorted(spreads, reverse=True) and spreads[0] > 1.2 * image.std() > 1.5 * spreads[4]
 
 
 def test_groups_are_the_levels_of_one_distortion(config: TransferConfig, tmp_path: Path) -> None:

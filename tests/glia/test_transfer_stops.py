@@ -5,6 +5,7 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -194,6 +195,18 @@ def test_features_of_other_weights_do_not_mix(
         carry(drawn, out, resume=True)
 
 
+def test_pictures_that_are_missing_are_named_before_training(config: TransferConfig, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    carry(replace(config, render=True), out)
+    (out / "rendered" / "000000").rename(tmp_path / "elsewhere")
+    with pytest.raises(DatasetError, match="rendered/000000 is missing"):
+        open_dataset("saqt", out)
+    carry(config, out, resume=True)  # without files
+    (config.pictures / "c.png").unlink()
+    with pytest.raises(DatasetError, match=r"pictures/c\.png is missing"):
+        open_dataset("saqt", out)
+
+
 def test_another_run_and_other_options_are_refused(config: TransferConfig, tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(UsageError, match="no transfer to resume"):
@@ -232,20 +245,22 @@ def test_mistakes_name_what_is_wrong(config: TransferConfig, kadid: Path, tmp_pa
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "a.png").write_bytes(b"")
-    for changed, out, says in (
-        ({"pictures": tmp_path / "gone"}, "out", "gone: no such folder"),
-        ({"pictures": tmp_path / "empty"}, "out", "empty: holds no pictures"),
-        ({"pictures": tmp_path / "broken"}, "out", "none of 1 pictures could be read"),
-        ({"pictures": tmp_path}, "out", "lies among the pictures"),
-        ({"labelled": str(tmp_path / "gone")}, "out", "gone"),
-        ({"top": 82}, "out", "81 references"),
-        ({"scale": (9.0, 0.0)}, "out", "--scale 9 0"),
-        ({"scale": (0.0, 0.0)}, "out", "--scale 0 0"),
-        ({"scale": (float("nan"), 9.0)}, "out", "--scale nan 9"),
-        ({"scale": (0.0, float("inf"))}, "out", "--scale 0 inf"),
-        ({"weights": tmp_path / "gone.pt"}, "out", "gone.pt"),
-        ({"backbone": "no_such_net"}, "out", "no_such_net"),
-        ({"weights": None}, "out", "--backbone-weights"),
-    ):
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"pictures": tmp_path / "gone"}, "gone: no such folder"),
+        ({"pictures": tmp_path / "empty"}, "empty: holds no pictures"),
+        ({"pictures": tmp_path / "broken"}, "none of 1 pictures could be read"),
+        ({"pictures": tmp_path}, "lies among the pictures"),
+        ({"labelled": str(tmp_path / "gone")}, "gone"),
+        ({"top": 82}, "81 references"),
+        ({"scale": (9.0, 0.0)}, "--scale 9 0"),
+        ({"threshold": float("nan")}, "--threshold nan"),
+        ({"scale": (0.0, 0.0)}, "--scale 0 0"),
+        ({"scale": (float("nan"), 9.0)}, "--scale nan 9"),
+        ({"scale": (0.0, float("inf"))}, "--scale 0 inf"),
+        ({"weights": tmp_path / "gone.pt"}, "gone.pt"),
+        ({"backbone": "no_such_net"}, "no_such_net"),
+        ({"weights": None}, "--backbone-weights"),
+    ]
+    for number, (changed, says) in enumerate(cases):
         with pytest.raises(GliaError, match=says):
-            carry(replace(config, **changed), tmp_path / out)
+            carry(replace(config, **changed), tmp_path / f"out{number}")

@@ -6,13 +6,18 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from glia.cli import train_app
 from glia.models import create_model, save_checkpoint
+from glia_bench.cli import app as bench_app
 from glia_export import export_checkpoint
+from glia_export.cli import app as export_app
 from glia_export.engine_options import EngineOptions
 from glia_export.graphs import gather_crops
 from glia_export.parity import BOUNDS
 from glia_runtime import Scorer, UsageError, enlarge, read_manifest
+from glia_runtime.cli import app as infer_app
 from glia_runtime.info import describe
 from glia_runtime.manifest import InputKind, Precision, ScoreScale, Target
 from glia_runtime.view_spec import CropViews
@@ -69,9 +74,10 @@ def test_crops_in_a_graph_are_the_runtimes(shape: tuple[int, int], grid: int) ->
     ("target", "kind", "precision"),
     [
         ("onnx", "views", "fp32"),
+        ("onnx", "image", "fp32"),
         ("onnx", "image", "fp16"),
         ("torchscript", "image", "fp32"),
-        pytest.param("pt2", "views", "fp32", marks=pytest.mark.slow),
+        pytest.param("pt2", "image", "fp32", marks=pytest.mark.slow),
     ],
 )
 def test_artifacts_keep_their_bounds(made: Exported, target: Target, kind: InputKind, precision: Precision) -> None:
@@ -118,3 +124,19 @@ def test_an_engine_is_built_without_a_gpu(glint: Path, pictures: Path, tmp_path:
     assert manifest.limits.max_batch == 2  # four crops each
     assert path.stat().st_size > 1e6
     assert [row.passed for row in manifest.parity] == [True]
+
+
+def test_the_same_commands_train_export_run_and_compare(pictures: Path, tmp_path: Path) -> None:
+    model, artifact = tmp_path / "run" / "model.pt", tmp_path / "glint.onnx"
+    train = ["--arch", "glintiqa", "--backbone", "test_vit", "--dataset", "synthetic", "--steps", "2"]
+    train += ["--pictures", "2", "--validation-pictures", "1"]
+    for option in ("cnn=test_resnet", "blocks=2,3,4,5", "frozen_blocks=2", "crops=2"):
+        train += ["--model-option", option]
+    for app, arguments in (
+        (train_app, [*train, "--batch-size", "4", "--out", str(model.parent)]),
+        (export_app, [str(model), "--to", "onnx", "-o", str(artifact), "--images", str(pictures)]),
+        (infer_app, ["--model", str(artifact), str(pictures / "0.png"), str(pictures / "5.png")]),
+        (bench_app, ["parity", "--reference", str(model), str(artifact), "--images", str(pictures)]),
+    ):
+        done = CliRunner().invoke(app, arguments)
+        assert done.exit_code == 0, done.output

@@ -21,7 +21,7 @@ from glia_runtime.view_spec import FragmentViews
 from tests.glia_export.conftest import Exported
 
 # Compiling takes most of a minute however small the model is: one package serves the whole suite. Its inputs are
-# pictures; test_glintiqa.py compiles a package of views.
+# pictures, and so are those of the package of another architecture in test_glintiqa.py.
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from typing import overload
 from glia.data.samples import Picture, Sample
 from glia.data.synthetic import LEVELS
 from glia.transfer.folder import RENDERED_FOLDER, picture_path, read_rows, read_transfer
-from glia.transfer.rendering import DISTORTIONS, PER_PICTURE, read_bounded, render, rendered_path
+from glia.transfer.rendering import DISTORTIONS, PER_PICTURE, read_bounded, render, rendered_folder, rendered_path
 from glia_runtime.errors import DatasetError
 from glia_runtime.manifest import ScoreScale
 
@@ -22,7 +22,7 @@ class TransferredDataset:
         root: the folder.
 
     Raises:
-        DatasetError: it holds no finished transfer, or is damaged.
+        DatasetError: it holds no finished transfer, is damaged, or pictures are missing.
     """
 
     name = "saqt"
@@ -35,8 +35,15 @@ class TransferredDataset:
         unknown = {name for _, row in self._rows for name in row.references} - set(self._transfer.labels)
         if unknown:
             raise DatasetError(f"{root}: has changed since it was finished; finish it with --resume")
+        for place, row in self._rows:
+            file = rendered_folder(Path(RENDERED_FOLDER), place) if self._transfer.rendered else row.path
+            if not picture_path(root, str(file)).exists():
+                raise DatasetError(f"{root}: {file} is missing; put it back, or finish the transfer with --resume")
         # A series is drawn level by level: what is decoded once serves five samples.
         self._read = lru_cache(maxsize=2)(read_bounded)
+
+    def __reduce__(self) -> tuple[type["TransferredDataset"], tuple[Path]]:
+        return type(self), (self._root,)  # for a loader's processes: the cache cannot be sent to them
 
     @property
     def scale(self) -> ScoreScale:

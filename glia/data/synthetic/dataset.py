@@ -59,6 +59,9 @@ class SyntheticDataset:
         self.cache = cache
         self._load = lru_cache(maxsize=2)(self._load_series)
 
+    def __reduce__(self) -> tuple[type["SyntheticDataset"], tuple[int, int, Path | None]]:
+        return type(self), (self.pictures, self.seed, self.cache)  # for a loader's processes: not what is loaded
+
     @property
     def name(self) -> str:
         return "synthetic"

@@ -109,14 +109,19 @@ def color_quantization(image: Picture, level: float, rng: np.random.Generator) -
     return np.asarray(quantized.convert("RGB"))
 
 
+def scale_color(image: Picture, factor: float) -> Picture:
+    """Colours `factor` times as far from grey."""
+    return np.asarray(ImageEnhance.Color(Image.fromarray(image)).enhance(factor))
+
+
 def color_desaturation(image: Picture, level: float, rng: np.random.Generator) -> Picture:
     factor = _at(level, 1, 0.72, 0.5, 0.32, 0.15, 0.0)
-    return np.asarray(ImageEnhance.Color(Image.fromarray(image)).enhance(factor))
+    return scale_color(image, factor)
 
 
 def color_oversaturation(image: Picture, level: float, rng: np.random.Generator) -> Picture:
     factor = _at(level, 1, 1.6, 2.2, 3.0, 4.2, 6.0)
-    return np.asarray(ImageEnhance.Color(Image.fromarray(image)).enhance(factor))
+    return scale_color(image, factor)
 
 
 def _recompress(image: Picture, **options: object) -> Picture:
@@ -179,9 +184,13 @@ def darken(image: Picture, level: float, rng: np.random.Generator) -> Picture:
     return _tone_curve(image, _at(level, 1, 1.3, 1.7, 2.3, 3.2, 4.5))
 
 
-def mean_shift(image: Picture, level: float, rng: np.random.Generator) -> Picture:
-    shift = _at(level, 0, 14, 28, 45, 65, 90) * rng.choice((-1, 1))
+def shift_grey(image: Picture, shift: float) -> Picture:
+    """All channels `shift` grey levels brighter."""
     return _to_uint8(image + np.float32(shift))
+
+
+def mean_shift(image: Picture, level: float, rng: np.random.Generator) -> Picture:
+    return shift_grey(image, _at(level, 0, 14, 28, 45, 65, 90) * rng.choice((-1, 1)))
 
 
 def jitter(image: Picture, level: float, rng: np.random.Generator) -> Picture:
@@ -245,11 +254,16 @@ def high_sharpen(image: Picture, level: float, rng: np.random.Generator) -> Pict
     return np.asarray(Image.fromarray(image).filter(ImageFilter.UnsharpMask(2, percent, 0)))
 
 
+def scale_contrast(image: Picture, factor: float) -> Picture:
+    """Everything `factor` times as far from the mean grey."""
+    return np.asarray(ImageEnhance.Contrast(Image.fromarray(image)).enhance(factor))
+
+
 def contrast_change(image: Picture, level: float, rng: np.random.Generator) -> Picture:
     factor = _at(level, 1, 1.25, 1.55, 2.0, 2.7, 4.0)
     if rng.random() < 0.5:
         factor = 1 / factor
-    return np.asarray(ImageEnhance.Contrast(Image.fromarray(image)).enhance(factor))
+    return scale_contrast(image, factor)
 
 
 def downscale(image: Picture, level: float, rng: np.random.Generator) -> Picture:
