@@ -36,11 +36,21 @@ glia-bench compare before.json after.json
 ## How it is measured
 
 - **Latency**: MLPerf's LoadGen sends the queries and takes the time. *Host* is decoding and making the graph's inputs,
-  *engine* the graph on inputs in memory, *file* both. Percentiles are LoadGen's; a Server rate of a full run is one
-  that LoadGen calls VALID.
+  *engine* the graph on inputs in memory, *file* both. Each scenario is warmed up on its own batch sizes. Percentiles
+  are LoadGen's, and blank where there are fewer samples than it asks for to estimate them: 64 for p90, 662 for p99. A
+  Server rate of a full run is one that LoadGen calls VALID on 700 queries; where it does not, rates 15 % lower each are
+  tried, five at most, so that the rate is exact to no more than that.
 - **Throughput**: every combination of batch size and cores in a process of its own, so that its peak memory is its own.
 - **Stream**: files to scores through the whole pipeline, the graph alone and decoding alone, in turn, round after
   round; each ratio is taken within a round.
+- **Op**: every form against the bytes that it has to read and those that it writes, by a copy of as many: NumPy's on
+  one core, from a hot cache where they fit; on a GPU the device's own, or the launch of a kernel where that is longer.
+  Few forms come near, since most do more than copy. (Runs of commits up to 869c39f held all forms on the CPU to the
+  floor of those that write bytes.)
+- **Stages**: each stage alone, file after file, the fastest of three, so *read* is from a hot cache and no disk's
+  speed; inference is a batch's time over its pictures. *Queue* is how long a picture waits in a real stream while
+  others are computed: no cost, and not to be added to the others.
+- **Parity**: views in batches, whole pictures in pairs and with padding, as the runtime feeds them.
 - **Memory**: peak memory of 20,000 small pictures against that of 2,000, each stream in a process of its own.
 - **Its limit**: the operations that PyTorch counts over the best matrix product that NumPy, PyTorch or OpenVINO
   reached on this machine in the same run, or the bytes that cannot be avoided over the bandwidth of a copy, whichever
@@ -50,19 +60,24 @@ glia-bench compare before.json after.json
   from the first half of its samples to the second.
 - **Peers**: all models and peers in rounds, in turn; a round is a process of its own, *in memory* is from a picture's
   pixels to its score, and *from files* one pass over all files, by the runtime's pipeline or as the peer's library
-  takes them; one that is so slow that a part of a round takes 30 seconds ends that part there, and the result says
-  after how many files. (Runs of commits up to 81e4202 left the making of our models' views out of *in memory*, some
+  takes them; a peer whose warm-up or *in memory* part of a round takes 30 seconds ends that part there; one whose
+  first pass takes as long ends that pass there and takes the same files in every later round: its row says how many
+  (*1 of 16 files*). (Runs of commits up to 81e4202 left the making of our models' views out of *in memory*, some
   milliseconds; those up to a60cd2b gave the median of single files for peers, and counted PyTorch in the memory of
   every model.)
 - **Quiet**: a fixed piece of work is timed before and after every run. A measurement is remarked on whose median moves
-  by more than 5 % from its first half to its second, or whose samples spread by more than that (1.4826 times their
-  median distance from the median, which outliers do not move); the larger of the two is its *variation*. (Remarks of
-  runs of commits up to a60cd2b took the standard deviation.) *Mixed* stands for samples that differ because the files
+  by more than 5 % from its first half to its second, or whose samples spread by more than that (half of what lies
+  between their 16th and 84th percentile, over the median, which a few outliers do not move); the larger of the two is
+  its *variation*. (Remarks of runs of commits up to a60cd2b took the standard deviation, of those up to 869c39f the
+  median distance from the median.) *Mixed* stands for samples that differ because the files
   do.
 - **The model**: `glianet-vit-base` is a GLIANet on `vit_base_patch16_224` whose backbone is random and whose adapters
   saw 60 steps on drawn pictures: as fast as any other, with scores that spread, and worth nothing else.
 - **Comparing**: `glia-bench compare` gives ratios of medians with a 95 % bootstrap interval, and no verdict where the
-  interval, or a change of the machine itself, does not allow one.
+  interval, or a change of the machine itself, does not allow one. Of times with 662 samples or more the 99th percentile
+  is compared as well, and Server's rates under the same bound have a verdict where they differ by more than 40 %.
+- **Pictures**: files that cannot be read are left out before anything is timed, and a result holds the SHA-256 of the
+  bytes of those that were used, one after the other.
 
 On a GPU the same commands say what the fused operator reaches of its floor, and what a model in each form reaches of
 the matrix peak, the pictures' way to the GPU included.

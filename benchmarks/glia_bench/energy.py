@@ -20,8 +20,11 @@ def joules() -> float | None:
 
 
 def _packages() -> float | None:
+    """Of the zones that are called packages: "psys", the whole board, and "core" and "dram" count the same again."""
     try:
-        counters = [path.read_text(encoding="ascii") for path in sorted(_POWERCAP.glob("intel-rapl:?/energy_uj"))]
+        names = {path.parent: path.read_text(encoding="ascii") for path in _POWERCAP.glob("intel-rapl:*/name")}
+        packages = [zone / "energy_uj" for zone, name in sorted(names.items()) if name.startswith("package")]
+        counters = [path.read_text(encoding="ascii") for path in packages]
     except OSError:  # for root only, on most systems
         return None
     return sum(int(counter) for counter in counters) / 1e6 if counters else None

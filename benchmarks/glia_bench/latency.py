@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import cycle, islice, pairwise
 from pathlib import Path
+from statistics import median
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from glia_bench import nvidia
 from glia_bench.loadgen import MULTI_STREAM_SAMPLES, Load, Outcome, Scenario, Work, run_scenario
-from glia_bench.measure import seconds
+from glia_bench.measure import Say, timed
 from glia_bench.recording import Recorder
 from glia_bench.results import Measurement
 from glia_bench.roofline import Ceilings, limit_facts
@@ -21,20 +22,18 @@ from glia_bench.subjects import Subject
 from glia_runtime.decode import decode
 
 Scope = Literal["host", "engine", "file"]
+"""Decoding and making the graph's inputs; the graph on inputs in memory; both, from a file to its score."""
 
-SCOPES: dict[Scope, str] = {
-    "host": "decode and make the graph's inputs",
-    "engine": "run the graph on inputs that lie in memory",
-    "file": "from a file to its score, one after the other",
-}
 SCENARIOS: tuple[Scenario, ...] = ("SingleStream", "MultiStream", "Server", "Offline")
 PERCENTILES = (50, 90, 99)
 
+ENOUGH = {"90": 64, "99": 662}
+"""Fewest samples from which LoadGen estimates a percentile; of fewer it says that they are not enough."""
+
 _VALID_QUERIES = 700
 """LoadGen's early stopping asks for 459 queries for a 99th percentile, if none is late, and 662 if one is."""
-_CONFIRMATIONS = 3
-
-Step = Callable[[str], None]
+_CONFIRMATIONS, _LOWER = 5, 0.85
+"""Rates that a full run has judged by LoadGen at most, and each one's ratio to the one before."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +43,10 @@ class Effort:
     Attributes:
         queries: fewest queries of a scenario.
         seconds: shortest run of a scenario.
-        warm_up: calls before each scenario.
+        warm_up: fewest calls before each scenario; more where its batches have more shapes than that.
         trials: rates that Server tries, to find the highest that meets the bound.
-        strict: whether the rate found has to be VALID to LoadGen as well, in a longer run.
+        strict: whether LoadGen is to call the runs VALID: Server's rate has to be, in a longer run; of another scenario
+            that is not the result says so.
     """
 
     queries: int
@@ -70,7 +70,7 @@ def measure_latency(
     max_batch: int,
     target_seconds: float | None,
     ceilings: Ceilings | None,
-    step: Step,
+    step: Say,
 ) -> None:
     """Measure `scenarios` on `subject`: SingleStream in every scope, the others on the engine.
 
@@ -90,108 +90,137 @@ def measure_latency(
             f"{subject.name}: takes {most} pictures at once, so that its Server and Offline batches end there"
         )
         max_batch = most
-    works = _works(subject, paths)
-    once = _warm(works["engine"], len(paths), effort.warm_up)
-    rate = max_batch / _warm(lambda indices: works["engine"](indices * max_batch), 1, 1)
+    bench = _Bench(recorder, subject, paths, effort, ceilings)
+    once: float | None = None
     for scenario in scenarios:
         step(f"{subject.name}: {scenario}")
         if scenario == "SingleStream":
-            limit = _time_limit(subject, paths, 1, ceilings)
-            once = _single_stream(recorder, subject, works, len(paths), effort, limit)
+            once = _single_stream(bench)
         elif scenario == "MultiStream":
-            load = Load("MultiStream", max(3, effort.queries // 4), effort.seconds)
-            outcome = run_scenario(works["engine"], len(paths), load)
-            limit = _time_limit(subject, paths, MULTI_STREAM_SAMPLES, ceilings)
-            recorder.add(_latencies(subject, "MultiStream engine latency", outcome, limit=limit))
+            _multi_stream(bench)
         elif scenario == "Server":
-            _server(recorder, subject, works["engine"], len(paths), effort, max_batch, target_seconds or 4 * once, rate)
+            _server(bench, max_batch, 4 * (once or bench.typical(1)) if target_seconds is None else target_seconds)
         else:
-            load = Load("Offline", 1, max(effort.seconds, 3 * max_batch / rate), max_batch, rate)
-            limit = limit_facts(subject, subject.batch(paths, max_batch), ceilings)
-            rate = _offline(recorder, subject, works["engine"], len(paths), load, limit)
+            _offline(bench, max_batch)
 
 
-def _time_limit(subject: Subject, paths: Sequence[Path], batch: int, ceilings: Ceilings | None) -> dict[str, Any]:
-    """As `limit_facts`, whose limit is a rate: of the seconds of one query of `batch` pictures."""
-    facts = limit_facts(subject, subject.batch(paths, batch), ceilings)
-    return {**facts, "limit": batch / facts["limit"]} if facts else {}
+class _Bench:
+    """A subject with its pictures in memory, and what the scenarios do with both."""
 
+    def __init__(
+        self, recorder: Recorder, subject: Subject, paths: Sequence[Path], effort: Effort, ceilings: Ceilings | None
+    ) -> None:
+        self.recorder, self.subject, self.effort = recorder, subject, effort
+        self._paths, self._ceilings = paths, ceilings
+        self._prepared = [subject.prepare(decode(path)) for path in paths]
+        self._singles = [subject.collate([picture]) for picture in self._prepared]
+        self.pictures = len(paths)
+        self.works: dict[Scope, Work] = {"host": self._host, "engine": self.engine, "file": self._file}
 
-def _works(subject: Subject, paths: Sequence[Path]) -> dict[Scope, Work]:
-    prepared = [subject.prepare(decode(path)) for path in paths]
-    singles = [subject.collate([picture]) for picture in prepared]
-
-    def engine(indices: list[int]) -> None:
+    def engine(self, indices: list[int]) -> None:
         one = len(indices) == 1
-        subject.run(singles[indices[0]] if one else subject.collate([prepared[index] for index in indices]))
+        self.subject.run(
+            self._singles[indices[0]] if one else self.subject.collate([self._prepared[index] for index in indices])
+        )
 
-    def host(indices: list[int]) -> None:
-        subject.collate([subject.prepare(decode(paths[index])) for index in indices])
+    def _host(self, indices: list[int]) -> None:
+        self.subject.collate([self.subject.prepare(decode(self._paths[index])) for index in indices])
 
-    def file(indices: list[int]) -> None:
-        subject.run(subject.collate([subject.prepare(decode(paths[index])) for index in indices]))
+    def _file(self, indices: list[int]) -> None:
+        self.subject.run(self.subject.collate([self.subject.prepare(decode(self._paths[index])) for index in indices]))
 
-    return {"host": host, "engine": engine, "file": file}
+    def warm_up(self, work: Work, sizes: Iterable[int]) -> None:
+        """Call `work` on every shape that batches of these sizes have: many a library compiles for each new one.
+
+        Whole pictures are padded to the largest of their batch: known are the shapes of files that follow one another,
+        and LoadGen mixes others from them.
+        """
+        shapes = {self._shape(batch): batch for size in sizes for batch in self._batches(size)}
+        for batch in islice(cycle(shapes.values()), max(len(shapes), self.effort.warm_up)):
+            work(batch)
+
+    def _batches(self, size: int) -> list[list[int]]:
+        """Of files that follow one another, each of them in one batch at least."""
+        starts = range(0, self.pictures, size)
+        return [[index % self.pictures for index in range(start, start + size)] for start in starts]
+
+    def _shape(self, batch: list[int]) -> tuple[int, ...]:
+        return len(batch), *np.max([self._prepared[index][0].shape for index in batch], axis=0).tolist()
+
+    def typical(self, size: int) -> float:
+        """Median seconds of the engine on batches of `size`, once it is warm."""
+        self.warm_up(self.engine, [size])
+        batches = cycle(self._batches(size))
+        return median(timed(lambda: self.engine(next(batches)), warm_up=0, repeats=max(3, self.effort.warm_up)))
+
+    def run(self, name: str, work: Work, load: Load) -> Outcome:
+        """Let LoadGen put `load` on `work`; where that is to be VALID and is not, say so."""
+        outcome = run_scenario(work, self.pictures, load)
+        if self.effort.strict and not outcome.valid:
+            self.recorder.note(f"{self.subject.name}: LoadGen calls {name} INVALID: {outcome.reason}")
+        return outcome
+
+    def rate_limit(self, batch: int) -> dict[str, Any]:
+        """As `limit_facts`, for batches of so many pictures."""
+        return limit_facts(self.subject, self.subject.batch(self._paths, batch), self._ceilings)
+
+    def time_limit(self, batch: int) -> dict[str, Any]:
+        """As `rate_limit`, but the limit is that of the seconds of a batch."""
+        facts = self.rate_limit(batch)
+        return {**facts, "limit": batch / facts["limit"]} if facts else {}
 
 
-def _warm(work: Work, pictures: int, times: int) -> float:
-    """Call `work` once and `times` more; seconds of the fastest."""
-    return min(seconds(lambda index=index: work([index % pictures])) for index in range(times + 1))  # type: ignore[misc]
-
-
-def _single_stream(
-    recorder: Recorder,
-    subject: Subject,
-    works: dict[Scope, Work],
-    pictures: int,
-    effort: Effort,
-    limit: dict[str, Any],
-) -> float:
-    medians: dict[str, float] = {}
-    for scope, work in works.items():
-        _warm(work, pictures, effort.warm_up)
-        outcome = run_scenario(work, pictures, Load("SingleStream", effort.queries, effort.seconds))
+def _single_stream(bench: _Bench) -> float:
+    """Every scope; the median of the engine's latencies in seconds."""
+    subject, effort, limit = bench.subject, bench.effort, bench.time_limit(1)
+    medians: dict[Scope, float] = {}
+    for scope, work in bench.works.items():
+        bench.warm_up(work, [1])
+        load = Load("SingleStream", effort.queries, effort.seconds)
+        outcome = bench.run(f"SingleStream {scope}", work, load)
         of_engine = limit if scope == "engine" else {}
-        measured = recorder.add(_latencies(subject, f"SingleStream {scope} latency", outcome, scope, limit=of_engine))
-        medians[scope] = measured.median
+        measured = _latencies(subject, f"SingleStream {scope} latency", outcome, scope, limit=of_engine)
+        medians[scope] = bench.recorder.add(measured).median
     if subject.backend.device.startswith("cuda"):
         if nvidia.has_events():
-            _cuda_events(recorder, subject, works["engine"], pictures, effort)
+            _cuda_events(bench, limit)
         else:
-            recorder.note("no times by CUDA events: they need PyTorch with CUDA, and the one here has none")
+            bench.recorder.note("no times by CUDA events: they need PyTorch with CUDA, and the one here has none")
     return medians["engine"]
 
 
-def _cuda_events(recorder: Recorder, subject: Subject, engine: Work, pictures: int, effort: Effort) -> None:
+def _cuda_events(bench: _Bench, limit: dict[str, Any]) -> None:
     timer = nvidia.CudaTimer()
     samples = []
-    for index in range(effort.warm_up + effort.queries):
+    for index in range(bench.effort.warm_up + bench.effort.queries):
         timer.start()
-        engine([index % pictures])
+        bench.engine([index % bench.pictures])
         samples.append(timer.stop())
-    facts = {**subject.facts(), "clock": "CUDA events around the call"}
-    recorder.add(
-        Measurement(
-            subject.name, "engine latency by CUDA events", "s", "lower", tuple(samples[effort.warm_up :]), facts
-        )
-    )
+    taken = tuple(samples[bench.effort.warm_up :])
+    facts = {**bench.subject.facts(), **limit, "clock": "CUDA events around the call"}
+    bench.recorder.add(Measurement(bench.subject.name, "engine latency by CUDA events", "s", "lower", taken, facts))
 
 
-def _server(
-    recorder: Recorder,
-    subject: Subject,
-    work: Work,
-    pictures: int,
-    effort: Effort,
-    max_batch: int,
-    target: float,
-    ceiling: float,
-) -> None:
-    """The highest rate of Poisson arrivals whose 99th percentile meets `target`, by bisection below `ceiling`."""
+def _multi_stream(bench: _Bench) -> None:
+    bench.warm_up(bench.engine, [MULTI_STREAM_SAMPLES])
+    load = Load("MultiStream", max(3, bench.effort.queries // 4), bench.effort.seconds)
+    outcome = bench.run("MultiStream", bench.engine, load)
+    limit = bench.time_limit(MULTI_STREAM_SAMPLES)
+    bench.recorder.add(_latencies(bench.subject, "MultiStream engine latency", outcome, limit=limit))
+
+
+def _server(bench: _Bench, max_batch: int, target: float) -> None:
+    """The highest rate of Poisson arrivals whose 99th percentile meets `target` (seconds): below what the engine can
+    do by bisection, then, where LoadGen has to confirm it, downwards.
+    """
+    subject, effort = bench.subject, bench.effort
+    bench.warm_up(bench.engine, range(1, max_batch + 1))
+    ceiling = max_batch / bench.typical(max_batch)
     trials: list[dict[str, Any]] = []
 
     def tried(rate: float, queries: int) -> Outcome:
-        outcome = run_scenario(work, pictures, Load("Server", queries, effort.seconds, max_batch, rate, target))
+        load = Load("Server", queries, effort.seconds, max_batch, rate, target)
+        outcome = run_scenario(bench.engine, bench.pictures, load)
         p99, validity = percentiles(outcome.report)["99"], outcome.report["result_validity"]
         trials.append({"rate": rate, "p99_s": p99, "met": outcome.meets_target, "loadgen": validity})
         return outcome
@@ -209,50 +238,45 @@ def _server(
             high = rate
     met = best is not None
     if met and effort.strict:
-        low, best = _confirmed(tried, low)
-    facts = {**subject.facts(), "target_p99_s": target, "max_batch": max_batch, "trials": trials}
-    facts["judged_by"] = "LoadGen's VALID" if effort.strict else "the bound alone, on too few queries to be VALID"
+        # The 99th percentile of a hundred queries is about the slowest: what they met, 700 often miss.
+        best = None
+        rates = [low * _LOWER**count for count in range(_CONFIRMATIONS)]
+        for rate in [rate for rate in rates if rate >= ceiling / 8] or [low]:
+            if (outcome := tried(rate, _VALID_QUERIES)).valid:
+                low, best = rate, outcome
+                break
+            high = rate
     if best is None:
         # No row: a rate of 0 was not measured either.
-        bound, rates = f"{target * 1000:.1f} ms", ", ".join(f"{trial['rate']:.3g}" for trial in trials)
-        recorder.note(
+        bound, shown = f"{target * 1000:.1f} ms", ", ".join(f"{trial['rate']:.3g}" for trial in trials)
+        bench.recorder.note(
             f"{subject.name}: Server has no confirmed rate: {bound} was met on few queries, and LoadGen called none of "
-            f"the longer runs VALID (tried: {rates} images/s); try a quieter machine, or allow more by --target-ms"
+            f"the longer runs VALID (tried: {shown} images/s); try a quieter machine, or allow more by --target-ms"
             if met
-            else f"{subject.name}: Server met {bound} at none of the rates tried ({rates} images/s); allow more by "
+            else f"{subject.name}: Server met {bound} at none of the rates tried ({shown} images/s); allow more by "
             "--target-ms"
         )
         return
-    recorder.add(Measurement(subject.name, "Server engine rate", "images/s", "higher", (low,), facts))
+    facts = {**subject.facts(), **bench.rate_limit(max_batch), "target_p99_s": target, "max_batch": max_batch}
+    facts["judged_by"] = "LoadGen's VALID" if effort.strict else "the bound alone, on too few queries to be VALID"
+    # The rate sought lies between this one and the next that failed, or all that the engine can do.
+    facts.update(trials=trials, failed_at=high)
+    bench.recorder.add(Measurement(subject.name, "Server engine rate", "images/s", "higher", (low,), facts))
     # Of another rate in every run, so that there is nothing to compare.
-    recorder.add(_latencies(subject, "Server engine latency", best, better="neither"))
+    bench.recorder.add(_latencies(subject, "Server engine latency", best, better="neither"))
 
 
-def _confirmed(tried: Callable[[float, int], Outcome], rate: float) -> tuple[float, Outcome | None]:
-    """The first of `rate` and somewhat lower ones that LoadGen calls VALID; None where none is."""
-    for _ in range(_CONFIRMATIONS):
-        outcome = tried(rate, _VALID_QUERIES)
-        if outcome.valid:
-            return rate, outcome
-        rate *= 0.9
-    return 0.0, None
-
-
-def _offline(
-    recorder: Recorder, subject: Subject, work: Work, pictures: int, load: Load, limit: dict[str, Any]
-) -> float:
-    outcome = run_scenario(work, pictures, load)
+def _offline(bench: _Bench, max_batch: int) -> None:
+    subject, rate = bench.subject, max_batch / bench.typical(max_batch)
+    load = Load("Offline", 1, max(bench.effort.seconds, 3 * max_batch / rate), max_batch, rate)
+    outcome = bench.run("Offline", bench.engine, load)
     # When each batch was done; the rate of each is a sample, LoadGen's overall rate a fact.
-    batches = [
-        outcome.latencies[start : start + load.max_batch] for start in range(0, len(outcome.latencies), load.max_batch)
-    ]
+    batches = [outcome.latencies[start : start + max_batch] for start in range(0, len(outcome.latencies), max_batch)]
     ends = [0.0, *(max(batch) for batch in batches)]
     rates = tuple(len(batch) / (end - begin) for batch, (begin, end) in zip(batches, pairwise(ends), strict=True))
-    facts = {**subject.facts(), **limit, "batch": load.max_batch, "loadgen": outcome.report}
+    facts = {**subject.facts(), **bench.rate_limit(max_batch), "batch": max_batch, "loadgen": outcome.report}
     facts["mixed"] = subject.manifest.input == "image"
-    overall = float(outcome.report["result_samples_per_second"])
-    recorder.add(Measurement(subject.name, "Offline engine rate", "images/s", "higher", rates, facts))
-    return overall
+    bench.recorder.add(Measurement(subject.name, "Offline engine rate", "images/s", "higher", rates, facts))
 
 
 def _latencies(
@@ -287,8 +311,11 @@ def percentiles(report: dict[str, Any]) -> dict[str, float]:
 
 
 def measured_percentiles(measurement: Measurement) -> dict[str, float]:
-    """LoadGen's percentiles where it took the samples, else those of the samples."""
-    known: dict[str, float] | None = measurement.facts.get("percentiles")
-    if known is not None:
-        return known
-    return {str(percent): float(np.percentile(measurement.samples, percent)) for percent in PERCENTILES}
+    """LoadGen's percentiles where it took the samples, else those of the samples; only those that these are enough for.
+
+    The 99th of a hundred samples is their slowest, and no estimate.
+    """
+    found = measurement.facts.get("percentiles")
+    if found is None:
+        found = {str(percent): float(np.percentile(measurement.samples, percent)) for percent in PERCENTILES}
+    return {key: value for key, value in found.items() if len(measurement.samples) >= ENOUGH.get(key, 1)}

@@ -70,6 +70,12 @@ class Outcome:
         return bool(self.report["result_validity"] == "VALID")
 
     @property
+    def reason(self) -> str:
+        """Why the run is not VALID, in LoadGen's words."""
+        said = self.report.get("result_invalid_reason") or self.report.get("early_stopping_result", "")
+        return " ".join(said.replace(" * ", " ").split())
+
+    @property
     def meets_target(self) -> bool:
         """Server: whether the percentile asked for was within the bound on the queries that there were."""
         return bool(self.report.get("result_perf_constraints_met", False))
@@ -210,7 +216,7 @@ def _report(path: Path) -> dict[str, Any]:
             if entry["key"].startswith(("result_", "early_stopping_", "effective_", "loadgen_version")):
                 entries[entry["key"]] = entry["value"]
     if "result_validity" not in entries:
-        raise BackendError("LoadGen wrote no result; try again with another --min-seconds")
+        raise BackendError("LoadGen ended without a result; measure again")
     return entries
 
 

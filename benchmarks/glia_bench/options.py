@@ -1,5 +1,6 @@
 """What the commands of glia-bench have in common: options, the check for their packages, and the frame of a run."""
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib import import_module
@@ -12,10 +13,10 @@ from glia_runtime.atomic import atomic_write
 from glia_runtime.backends.base import first_line
 from glia_runtime.command import FAILED, errors_on_one_line
 from glia_runtime.command import say as say_as
-from glia_runtime.errors import MissingExtraError
+from glia_runtime.errors import MissingExtraError, UsageError
 
 if TYPE_CHECKING:
-    from glia_bench.session import Session
+    from glia_bench.session import Session, Target
 
 COMMAND = "glia-bench"
 BUNDLED = "bundled"
@@ -74,7 +75,7 @@ def measuring(
     *packages: tuple[str, str],
     **settings: Any,
 ) -> Iterator["Session"]:
-    """A session for the block; what it has recorded at the end is printed, and written where asked for.
+    """A session for the block; what it has recorded at the end is written where asked for, and printed.
 
     So is what it had recorded when it was interrupted or failed, with a remark that says so, before the error goes on
     to the exit status; where one of several models failed (`Recorder.part`), that is an error's as well.
@@ -85,16 +86,20 @@ def measuring(
         files: what --output, --csv and --html name.
         packages: as in `needing`.
         settings: the command's own options, for the result.
+
+    Raises:
+        typer.Exit: the exit status of an error, which is said; `files` names the same file twice, among others.
     """
     with needing(debug, *packages):
         from glia_bench.recording import Recorder
         from glia_bench.session import Session, deliver
 
+        _check_distinct(files)
         if files[2] is not None:
             import_module("matplotlib")  # a result must not be lost because the picture of it cannot be drawn
-        with ExitStack() as written:
+        with ExitStack() as unwritten:
             # Whether they can be written is found out now: what took minutes to measure must not be lost to that.
-            output, csv, html = (path and written.enter_context(atomic_write(path)) for path in files)
+            output, csv, html = (_pending(unwritten, path) if path else None for path in files)
             recorder, stopped = Recorder(command, settings, say), None
             try:
                 with ExitStack() as stack:
@@ -113,6 +118,19 @@ def measuring(
             raise stopped
         if recorder.has_failed:
             raise typer.Exit(FAILED)
+
+
+def _check_distinct(files: tuple[Path | None, Path | None, Path | None]) -> None:
+    given: dict[str, str] = {}
+    for option, path in zip(("--output", "--csv", "--html"), files, strict=True):
+        if path is not None and (other := given.setdefault(os.path.realpath(path), option)) != option:
+            raise UsageError(f"{other} and {option} both name {path}; give each a file of its own")
+
+
+def _pending(unwritten: ExitStack, path: Path) -> "Target":
+    """A file that is put in its place as soon as its own stack is closed, whatever becomes of the others."""
+    own = unwritten.enter_context(ExitStack())
+    return own, own.enter_context(atomic_write(path))
 
 
 def say(line: str) -> None:

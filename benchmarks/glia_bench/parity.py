@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from glia_bench.results import Measurement
 from glia_bench.subjects import Subject
 from glia_export.parity import ParitySet, compare, pictures_in, reference_scores
 from glia_runtime.errors import GliaError, UsageError
+from glia_runtime.inputs import Inputs, in_batches
 from glia_runtime.manifest import Limits, ParityRow, sha256_file
 
 Scores = npt.NDArray[np.float32]
@@ -27,6 +28,8 @@ QUICK_PICTURES = 16
 """With ``--quick``: a ViT-B/16 takes half a minute for them on two cores."""
 
 _BATCH = 8
+_STRIP = 40
+"""Pixels of padding, besides what a batch of mixed sizes has."""
 
 
 def by_reference(references: Sequence[Path], subjects: Iterable[Subject]) -> list[tuple[Path, list[Subject]]]:
@@ -55,7 +58,8 @@ def measure_parity(
     Args:
         recorder: takes one measurement a subject, |difference| of every picture in score units.
         reference: the checkpoint, run in PyTorch fp32.
-        subjects: what is compared; fed with the pictures as the runtime feeds them.
+        subjects: what is compared; fed with batches of the pictures, whole ones in pairs and with padding, as the
+            runtime feeds them.
         folder: of photographs.
         max_difference: bound on the largest difference, as a part of the scale's range; by default export's own for
             the precision.
@@ -147,14 +151,33 @@ def _name(source: object, folder: Path) -> str:
 
 
 def _scores(subject: Subject, pictures: ParitySet) -> Scores:
-    # Views are there already; whole pictures are decoded again, one at a time.
+    return np.concatenate([subject.run(batch) for batch in _batches(subject, pictures)])
+
+
+def _batches(subject: Subject, pictures: ParitySet) -> Iterator[Inputs]:
+    """Views, which are there already; or whole pictures, decoded again, in pairs of mixed sizes with padding."""
     if subject.manifest.input == "views":
         step = max(1, _BATCH // subject.manifest.view_spec.looks)
-        batches = (
-            subject.collate(list(pictures.views[start : start + step])) for start in range(0, len(pictures.views), step)
-        )
-        return np.concatenate([subject.run(batch) for batch in batches])
-    return np.concatenate([subject.run(subject.collate([subject.prepare(image)])) for image in pictures.images()])
+        for start in range(0, len(pictures.views), step):
+            yield subject.collate(list(pictures.views[start : start + step]))
+        return
+    # As the runtime cuts them: two that would fill the memory stay alone.
+    for pair in in_batches(enumerate(map(subject.prepare, pictures.images())), 2):
+        batch = subject.collate([picture for _, picture in pair if not isinstance(picture, str)])
+        yield {**batch, "images": _with_padding(batch["images"], subject.manifest.limits)}
+
+
+def _with_padding(images: npt.NDArray[np.uint8], limits: Limits) -> npt.NDArray[np.uint8]:
+    """Images [B, H, W, 3] with a strip more of zeros at the bottom and right, as far as the graph takes it.
+
+    So that pictures of one size are padded, too.
+    """
+    height, width = images.shape[1:3]
+    down, across = (
+        _STRIP if most is None else min(_STRIP, most - side)
+        for side, most in ((height, limits.max_height), (width, limits.max_width))
+    )
+    return np.pad(images, ((0, 0), (0, down), (0, across), (0, 0)))
 
 
 def _tightest(limits: Sequence[Limits]) -> Limits:

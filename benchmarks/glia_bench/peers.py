@@ -1,20 +1,19 @@
 """``glia-bench peers``: GLIANet beside what a user would take instead, on the same photographs, in the same run.
 
 The others are IQA-PyTorch's (https://github.com/chaofengc/IQA-PyTorch), each in a process of its own, in an environment
-of their own that is prepared once in the user's cache directory.
+of their own, see `peers_environment`.
 
 All run in rounds, one after the other, so that a change of the machine's mood meets each of them: a round of a model
-is a process of its own that loads it, times one picture in memory a few times, and all files once.
+is a process of its own that loads it, times one picture in memory a few times, and all files once. A peer that has no
+time for all of them takes as many as it can in its first round, and as many in every later one.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import statistics
 import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -22,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from glia_bench import peers_worker
-from glia_bench.measure import Say, in_fresh_process, peak_memory_bytes, seconds, timed
+from glia_bench.measure import in_fresh_process, peak_memory_bytes, seconds, timed
 from glia_bench.options import say
+from glia_bench.peers_environment import prepare_environment
 from glia_bench.recording import Recorder
 from glia_bench.results import Measurement
 from glia_bench.roofline import model_cost
@@ -31,11 +31,9 @@ from glia_bench.stand_ins import WEIGHTS
 from glia_bench.subjects import Spec, open_subject
 from glia_runtime.backends.base import first_line, usable_cpus
 from glia_runtime.decode import decode
-from glia_runtime.errors import BackendError, GliaError
+from glia_runtime.errors import BackendError, GliaError, ImageError
 from glia_runtime.manifest import Manifest
-
-REQUIREMENTS = ("pyiqa>=0.1.15", "setuptools<81")
-"""LIQE and CLIP-IQA+ import pkg_resources, which setuptools 81 took out."""
+from glia_runtime.scorer import Scorer
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,9 @@ PEERS = (
 )
 PIPELINE_BATCH = 8
 _PATIENCE = 30.0
-"""Seconds that a peer may take for each part of a round, see `peers_worker`: MANIQA takes 48 a picture on two cores."""
+"""Seconds that a peer may take for each part of its first round, see `peers_worker`: MANIQA takes 48 a picture on two
+cores.
+"""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Figures:
         rate: pictures a second of one pass over all files.
         memory_bytes: most that it held.
         parameters: of the model; None where they cannot be counted.
-        facts: what else is known.
+        facts: what else is known; ``pictures`` are those of the pass.
     """
 
     single: tuple[float, ...]
@@ -108,11 +108,20 @@ class Figures:
 
 @dataclass
 class Entrant:
-    """A model or a peer: what a round of it gives, its name with it, and the rounds that it has done."""
+    """A model or a peer, and the rounds that it has done.
+
+    Attributes:
+        title: for people, before its name is known.
+        is_peer: whether others may go on without it, and no part has failed.
+        measure: a round: its name and figures. Takes how many of the files to pass over, or None for all of them, or as
+            many as there is time for.
+        name: in the result, once there is a round.
+        rounds: in order.
+    """
 
     title: str
     is_peer: bool
-    measure: Callable[[], tuple[str, Figures]]
+    measure: Callable[[int | None], tuple[str, Figures]]
     name: str = ""
     rounds: list[Figures] = field(default_factory=list)
 
@@ -163,8 +172,10 @@ def measure_peers(
         for number in range(effort.rounds):
             for entrant in list(running):
                 step(f"{entrant.title}, round {number + 1} of {effort.rounds}")
+                # As many in each, so that the rounds' rates are samples of the same statistic.
+                count = entrant.rounds[0].facts["pictures"] if entrant.rounds else None
                 try:
-                    entrant.name, figures = entrant.measure()
+                    entrant.name, figures = entrant.measure(count)
                 except GliaError as error:
                     running.remove(entrant)
                     recorder.has_failed |= not entrant.is_peer
@@ -175,14 +186,16 @@ def measure_peers(
     finally:  # of a run that is interrupted, the rounds that there are
         for entrant in entrants:
             if entrant.rounds:
-                _add(recorder, entrant.name, entrant.rounds)
-                scored = min(figures.facts["pictures"] for figures in entrant.rounds)
+                _add(recorder, entrant.name, entrant.rounds, len(files))
+                scored = entrant.rounds[0].facts["pictures"]
                 if scored < len(files):
                     recorder.note(f"{entrant.name}: the first {scored} of {len(files)} files only, for lack of time")
 
 
-def _round_of_model(spec: Spec, paths: list[Path], effort: Effort, stands_for: str | None) -> tuple[str, Figures]:
-    name, manifest, figures = in_fresh_process(measure_model, spec, paths, effort)
+def _round_of_model(
+    spec: Spec, paths: list[Path], effort: Effort, stands_for: str | None, count: int | None
+) -> tuple[str, Figures]:
+    name, manifest, figures = in_fresh_process(measure_model, spec, paths[:count], effort)
     # Counted here: it takes PyTorch, which must not be in the memory of a process that can do without.
     cost = model_cost(manifest)
     facts = dict(figures.facts)
@@ -192,34 +205,55 @@ def _round_of_model(spec: Spec, paths: list[Path], effort: Effort, stands_for: s
 
 
 def _round_of_peer(
-    python: Path, peer: Peer, paths: list[Path], effort: Effort, pretrained: bool, device: str
+    python: Path, peer: Peer, paths: list[Path], effort: Effort, pretrained: bool, device: str, count: int | None
 ) -> tuple[str, Figures]:
-    figures = measure_peer(python, peer, paths, effort, pretrained=pretrained, device=device)
+    figures = measure_peer(
+        python, peer, paths[:count], effort, may_stop=count is None, pretrained=pretrained, device=device
+    )
     return f"{peer.name} (IQA-PyTorch)", figures
 
 
 def measure_model(spec: Spec, paths: list[Path], effort: Effort) -> tuple[str, Manifest, Figures]:
-    """Runs in a process of its own: the name, whose it is, and what a round measured, parameters left out."""
+    """Runs in a process of its own: the name, whose it is, and what a round measured, parameters left out.
+
+    Raises:
+        GliaError: it cannot be opened or run, or a file cannot be scored.
+    """
     subject = open_subject(spec)
     decoded = decode(paths[0])
     # From pixels, as a peer takes them: its clock runs while it resizes and normalises.
     single = timed(lambda: subject.run(subject.collate([subject.prepare(decoded)])), warm_up=1, repeats=effort.repeats)
     scorer = subject.scorer()
     # A full batch has to be warm as well, and so have the peers' shapes: as many files do not count for them.
-    list(scorer.stream(paths[:PIPELINE_BATCH], batch_size=PIPELINE_BATCH))
-    taken = seconds(lambda: list(scorer.stream(paths, batch_size=PIPELINE_BATCH)))
+    _score(scorer, paths[:PIPELINE_BATCH])
+    taken = seconds(lambda: _score(scorer, paths))
     facts = {**subject.facts(), "weights": "its own", "files": f"the runtime's pipeline, batch {PIPELINE_BATCH}"}
     facts["pictures"] = len(paths)
     return subject.name, subject.manifest, Figures(single, len(paths) / taken, peak_memory_bytes(), None, facts)
 
 
+def _score(scorer: Scorer, paths: list[Path]) -> None:
+    for result in scorer.stream(paths, batch_size=PIPELINE_BATCH):
+        if result.error is not None:  # it takes less time than a picture, and would count as one
+            raise ImageError(result.error)
+
+
 def measure_peer(
-    python: Path, peer: Peer, paths: list[Path], effort: Effort, *, pretrained: bool, device: str
+    python: Path, peer: Peer, paths: list[Path], effort: Effort, *, may_stop: bool, pretrained: bool, device: str
 ) -> Figures:
     """A round of one metric of IQA-PyTorch, by `peers_worker` in its environment.
 
+    Args:
+        python: the interpreter of that environment.
+        peer: which metric.
+        paths: the files of the pass.
+        effort: how long.
+        may_stop: whether a pass that takes long may end before the last file.
+        pretrained: whether to ask for its authors' weights.
+        device: auto, cpu or cuda.
+
     Raises:
-        BackendError: it cannot be loaded, failed, or took longer than `effort` allows.
+        BackendError: it cannot be started or loaded, failed, or took longer than `effort` allows.
     """
     order = {
         "metric": peer.metric,
@@ -228,6 +262,7 @@ def measure_peer(
         "repeats": effort.repeats,
         "warm_up": PIPELINE_BATCH,
         "patience": _PATIENCE,
+        "may_stop": may_stop,
         "weights": "pretrained" if pretrained else "random",
         "device": device,
         "parent": os.getpid(),
@@ -239,7 +274,12 @@ def measure_peer(
             command, capture_output=True, text=True, timeout=effort.seconds, check=False, env=environment
         )
     except subprocess.TimeoutExpired as error:
-        raise BackendError(f"it took more than {effort.seconds:.0f} s; leave out --quick") from error
+        hint = "leave out --quick" if effort.seconds < FULL.seconds else "name the other peers with --peer"
+        raise BackendError(f"it took more than {effort.seconds:.0f} s in one round; {hint}") from error
+    except OSError as error:
+        raise BackendError(
+            f"{python}: cannot be run ({error.strerror}); remove {python.parents[1]}, and it is installed anew"
+        ) from error
     answers = [line for line in done.stdout.splitlines() if line.startswith(peers_worker.MARK)]
     if done.returncode or not answers:
         lines = [line for line in done.stderr.splitlines() if line.strip()]
@@ -251,53 +291,16 @@ def measure_peer(
     return Figures(tuple(found["single"]), len(taken) / sum(taken), found["memory_bytes"], found["parameters"], facts)
 
 
-def environment_folder() -> Path:
-    """Where the peers' environment lies, in the user's cache directory."""
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "glia-bench" / "pyiqa"
-
-
-def prepare_environment(say: Say) -> Path:
-    """The interpreter of IQA-PyTorch's environment, made when it is not there yet; half an environment never stays.
-
-    Raises:
-        BackendError: it cannot be made (no network, no space).
-    """
-    folder = environment_folder()
-    python, whole = folder / "bin" / "python", folder / "complete"
-    if whole.exists():
-        return python
-    say(f"installing IQA-PyTorch into {folder}, for this command alone (some 6 GB and several minutes, once)")
-    shutil.rmtree(folder, ignore_errors=True)
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        for command in (
-            [sys.executable, "-m", "venv", str(folder)],
-            [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *REQUIREMENTS],
-        ):
-            subprocess.run(command, check=True, capture_output=True, text=True)
-        whole.write_text("\n".join(REQUIREMENTS) + "\n", encoding="utf-8")
-    except (OSError, subprocess.CalledProcessError, KeyboardInterrupt) as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        if isinstance(error, KeyboardInterrupt):
-            raise
-        lines = [line for line in (getattr(error, "stderr", None) or str(error)).splitlines() if line.strip()]
-        raise BackendError(
-            f"{folder}: IQA-PyTorch cannot be installed ({first_line(lines[-1])}); check the network and the space, or "
-            "leave the peers out with --no-peers"
-        ) from error
-    return python
-
-
-def _add(recorder: Recorder, name: str, rounds: Sequence[Figures]) -> None:
+def _add(recorder: Recorder, name: str, rounds: Sequence[Figures], files: int) -> None:
     facts, parameters = rounds[0].facts, rounds[0].parameters
+    passing = {**facts, "pictures_given": files}
     # One for each round: repeats in one process have more in common than an interval of their median may assume.
     single = tuple(statistics.median(figures.single) for figures in rounds)
     recorder.add(Measurement(name, "batch 1, in memory", "s", "lower", single, facts))
     # Whole passes over the same files: of all the same statistic, and no reason to differ from round to round.
     rates = tuple(figures.rate for figures in rounds)
-    recorder.add(Measurement(name, "from files", "images/s", "higher", rates, facts))
+    recorder.add(Measurement(name, "from files", "images/s", "higher", rates, passing))
     memory = tuple(float(figures.memory_bytes) for figures in rounds)
-    recorder.add(Measurement(name, "peak memory", "bytes", "lower", memory, facts))
+    recorder.add(Measurement(name, "peak memory", "bytes", "lower", memory, passing))
     if parameters is not None:
         recorder.add(Measurement(name, "parameters", "M", "neither", (parameters / 1e6,), facts))

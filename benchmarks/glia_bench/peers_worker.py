@@ -1,7 +1,7 @@
 """Times one metric of IQA-PyTorch; runs in that library's own environment, where glia is not installed.
 
     python peers_worker.py '{"metric": "topiq_nr", "paths": [...], "cores": 2, "repeats": 5, "warm_up": 8,
-        "patience": 30, "weights": "random", "device": "auto", "parent": 4711}'
+        "patience": 30, "may_stop": true, "weights": "random", "device": "auto", "parent": 4711}'
 
 Prints one line of JSON on standard output, after what the libraries print. Imports nothing of glia.
 """
@@ -34,7 +34,8 @@ loader reads them off a file of weights.
 def main(order: dict[str, Any]) -> dict[str, Any]:
     """Load the metric, time it on a picture in memory and on one pass over the files, and return the figures.
 
-    Each of these ends early, after one picture at least, once it has taken `patience` seconds.
+    Each of these ends early, after one picture at least, once it has taken `patience` seconds; but the pass only where
+    it `may_stop`.
     """
     threading.Thread(target=end_with, args=(order["parent"],), daemon=True).start()
     torch: Any = import_module("torch")
@@ -48,7 +49,7 @@ def main(order: dict[str, Any]) -> dict[str, Any]:
         if device == "cuda":
             torch.cuda.synchronize()
 
-    def timed(pictures: Iterable[Any]) -> list[float]:
+    def timed(pictures: Iterable[Any], may_stop: bool = True) -> list[float]:
         """Seconds of each, from pixels or from its path to its score."""
         taken: list[float] = []
         for given in pictures:
@@ -56,14 +57,14 @@ def main(order: dict[str, Any]) -> dict[str, Any]:
             metric((picture(given) if isinstance(given, str) else given).to(device))
             wait()
             taken.append(time.perf_counter() - begun)
-            if sum(taken) >= order["patience"]:
+            if may_stop and sum(taken) >= order["patience"]:
                 break
         return taken
 
     with torch.inference_mode():
         timed([first, *order["paths"][: order["warm_up"]]])
         single = timed([first] * order["repeats"])
-        files = timed(order["paths"])
+        files = timed(order["paths"], order["may_stop"])
     return {
         "single": single,
         "files": files,

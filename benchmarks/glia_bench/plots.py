@@ -107,21 +107,37 @@ def parity_plot(run: Run) -> str:
 
 
 def stages_plot(run: Run) -> str:
-    """Where the time of a file goes: one bar for each subject, its stages side by side."""
+    """What a file costs, its stages side by side and the stream's wall time as a mark; below, how long it waits.
+
+    Waiting is no cost: pictures wait while others are computed, so that it adds up with nothing.
+    """
     subjects = run.subjects()
+    means = {(item.subject, item.metric): np.mean(item.samples) * 1000 for item in run.measurements}
     stages = list(dict.fromkeys(item.metric for item in run.measurements if item.facts.get("stage")))
-    with _figure(7, 1.3 + 0.7 * len(subjects)) as (figure, sink):
-        axes = figure.add_subplot()
-        labels = [subject.replace(" (", "\n(") for subject in subjects]
+    if not stages:  # interrupted before the first was measured
+        return bars_plot(run)
+    labels = [subject.replace(" (", "\n(") for subject in subjects]
+
+    def widths(metric: str) -> Any:
+        return np.array([means.get((name, metric), np.nan) for name in subjects])
+
+    with _figure(7, 2.2 + 1.2 * len(subjects)) as (figure, sink):
+        upper, lower = figure.subplots(2, 1)
         begins = np.zeros(len(subjects))
         for stage in stages:
-            found = {item.subject: item for item in run.measurements if item.metric == stage}
-            widths = np.array([np.mean(found[name].samples) * 1000 if name in found else 0.0 for name in subjects])
-            axes.barh(labels, widths, left=begins, label=stage, height=0.6)
-            begins += widths
-        axes.invert_yaxis()
-        axes.set(xlabel="ms a picture, mean")
-        _grid(axes, "x")
+            if stage != "queue":
+                upper.barh(labels, widths(stage), left=begins, label=stage, height=0.6)
+                begins += np.nan_to_num(widths(stage))
+        wall = widths("stream, wall time a picture")
+        if np.isfinite(wall).any():  # an interrupted run has none
+            upper.scatter(wall, labels, marker="D", s=25, color="black", zorder=3, label="wall time of the stream")
+        upper.set(xlabel="ms a picture, mean; each stage alone, files in a hot cache, fastest of three")
+        lower.barh(labels, widths("queue"), color="grey", height=0.6)
+        lower.set(xlabel="ms that a picture waits in the stream for a core and its batch, mean")
+        for axes in (upper, lower):
+            axes.invert_yaxis()
+            axes.set(xlim=(0, None))
+            _grid(axes, "x")
         figure.legend(ncols=len(stages), fontsize=7, frameon=False, loc="outside upper center", columnspacing=1)
     return _svg(sink)
 
@@ -152,8 +168,10 @@ def bars_plot(run: Run) -> str:
         with _figure(7, 1) as (_, empty):
             pass
         return _svg(empty)
-    scale, unit = scaled(run.measurements[0].unit)
-    items = [item for item in run.measurements if item.unit == run.measurements[0].unit]
+    # What the machine allows at most is no result, but where there is no other.
+    measured = [item for item in run.measurements if not item.facts.get("ceiling")] or run.measurements
+    scale, unit = scaled(measured[0].unit)
+    items = [item for item in measured if item.unit == measured[0].unit]
     figures = [item.median * scale for item in items]
     # What is the same for all is said once, below.
     subjects, metrics = {item.subject for item in items}, {item.metric for item in items}

@@ -12,7 +12,7 @@ import numpy as np
 from glia_bench.machine import this_machine
 from glia_bench.measure import Say, timed
 from glia_bench.results import NOISY, Measurement, Run, unsteadiness
-from glia_runtime.errors import GliaError
+from glia_runtime.errors import GliaError, UsageError
 
 _FIXED_SIDE = 384  # a matrix product of 1 to 3 ms: long against the clock, short against what disturbs it
 _FIXED_REPEATS = 60
@@ -40,7 +40,14 @@ class Recorder:
         self._fixed = _fixed_work()
 
     def add(self, measurement: Measurement) -> Measurement:
-        """Keep a measurement; complain where its samples vary too much to be called a measurement."""
+        """Keep a measurement; complain where its samples vary too much to be called a measurement.
+
+        Raises:
+            UsageError: the same quantity of the same subject is there; one of the two would be lost to who reads them.
+        """
+        name = (measurement.subject, measurement.metric)
+        if any(name == (other.subject, other.metric) for other in self._measurements):
+            raise UsageError(f"{measurement.subject}, {measurement.metric}: measured twice in one run; ask for it once")
         self._measurements.append(measurement)
         if measurement.is_noisy:
             self.note(

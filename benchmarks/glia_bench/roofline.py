@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from glia_bench.machine import Machine
 from glia_bench.measure import timed, timed_in_turn
 from glia_bench.nvidia import finished, torch_device
 from glia_bench.recording import Recorder
@@ -38,8 +39,6 @@ multiplies is no larger; a GPU wants more to fill it.
 
 _BYTES: dict[Precision, int] = {"fp32": 4, "fp16": 2, "fp16-weights": 2, "bf16": 2, "int8": 1}
 """A weight's."""
-
-_SMALLEST_COPY = {"cpu": 64 << 20, "cuda": 1 << 30}
 
 Call = Callable[[], object]
 
@@ -84,8 +83,11 @@ def measure_ceilings(recorder: Recorder, subjects: Collection[Subject], *, quick
         quick: smaller and fewer.
 
     Returns:
-        None, and a remark in `recorder`, where PyTorch cannot use the GPU that another library can.
+        None, and a remark in `recorder`, where there is no PyTorch, or it cannot use the GPU that another library can.
     """
+    if not is_installed("torch"):
+        recorder.note("no limits are measured: that takes PyTorch")
+        return None
     wanted = "cuda" if any(subject.backend.device == "cuda" for subject in subjects) else "cpu"
     try:
         device = torch_device(wanted)
@@ -101,7 +103,7 @@ def measure_ceilings(recorder: Recorder, subjects: Collection[Subject], *, quick
             Measurement(MACHINE, f"{arithmetic} matrix product, {library}", "FLOP/s", "higher", rates, facts)
         )
         peaks[arithmetic] = max(peaks.get(arithmetic, 0.0), item.median)
-    size = max(_SMALLEST_COPY[device], 4 * (recorder.machine.cache_bytes or 0))
+    size = copy_bytes(device, recorder.machine, quick=quick)
     rates = tuple(2 * size / sample for sample in timed(copy_of(size, device), warm_up=2, repeats=repeats))
     facts = {"ceiling": True, "size_bytes": size}
     copy = recorder.add(Measurement(MACHINE, "copy bandwidth", "bytes/s", "higher", rates, facts))
@@ -114,8 +116,9 @@ def limit_facts(subject: Subject, inputs: Inputs, ceilings: Ceilings | None) -> 
     Empty without ceilings, for an architecture that PyTorch cannot count, and for a subject on another
     device.
     """
-    cost = model_cost(subject.manifest)
-    if cost is None or ceilings is None or subject.backend.device != ceilings.device:
+    if ceilings is None or subject.backend.device != ceilings.device:
+        return {}
+    if (cost := model_cost(subject.manifest)) is None:  # asked last: it takes PyTorch, which ceilings say is there
         return {}
     batch = len(next(iter(inputs.values())))
     arithmetic, peak = ceilings.peak(ARITHMETIC[subject.backend.precision])
@@ -225,6 +228,18 @@ def _openvino_product(first: Any, second: Any, hint: str) -> Call:
     request = core().compile_model(model, "CPU", options).create_infer_request()
     request.set_input_tensor(openvino.Tensor(first, shared_memory=True))
     return lambda: request.infer()
+
+
+def copy_bytes(device: str, machine: Machine, *, quick: bool) -> int:
+    """How much to copy for the bandwidth of memory alone: on a CPU four times its last cache, as STREAM asks for.
+
+    Twice the cache where that has to do, and never so much that source and target take over a quarter of the memory:
+    a server's cache may have 500 MB, and a virtual machine on it little memory.
+    """
+    if device == "cuda":
+        return 1 << 30
+    size = max(64 << 20, (2 if quick else 4) * (machine.cache_bytes or 0))
+    return min(size, machine.memory_bytes // 8) if machine.memory_bytes else size
 
 
 def copy_of(size: int, device: str) -> Call:

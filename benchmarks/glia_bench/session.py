@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -14,6 +15,8 @@ from glia_bench.recording import Recorder
 from glia_bench.results import Run, write_csv, write_run
 from glia_bench.subjects import Spec, Subject, expand, open_subjects
 from glia_bench.tables import plain, run_table
+from glia_runtime.decode import decode
+from glia_runtime.errors import ImageError, UsageError
 
 
 @dataclass(frozen=True)
@@ -35,21 +38,43 @@ class Session:
         return specs
 
     def open(self, specs: Sequence[Spec]) -> dict[Spec, Subject]:
-        """Those that can run here; the others are remarks.
+        """Those that can run here; each of the others is a remark, and a part that failed.
 
         Raises:
             GliaError: none of them can; the first one's reason.
         """
-        return open_subjects(specs, self.recorder.note)
+        subjects = open_subjects(specs, self.recorder.note)
+        self.recorder.has_failed |= len(subjects) < len(specs)
+        return subjects
 
     def photographs(self, folder: Path | None, most: int = MOST_PHOTOGRAPHS) -> list[Path]:
-        """The files that --images asks for, `most` at most.
+        """The files that --images asks for, `most` at most, less those that cannot be read: these are a remark.
+
+        A damaged file would take less time than a picture, or end what is measured. The settings name the folder and
+        the digest of the files' bytes, one after the other.
 
         Raises:
-            UsageError: no folder, or no picture in it.
+            UsageError: no folder, or no picture in it that can be read.
         """
-        paths = self.stack.enter_context(photographs(folder, say, most))
+        found = self.stack.enter_context(photographs(folder, say, most))
+        paths: list[Path] = []
+        damaged: list[ImageError] = []
+        for path in found:
+            try:
+                decode(path)
+            except ImageError as error:
+                damaged.append(error)
+            else:
+                paths.append(path)
+        if not paths:
+            raise UsageError(f"{folder}: none of its pictures can be read ({damaged[0]}); name another folder")
+        if damaged:
+            self.recorder.note(f"left out: {len(damaged)} of {len(found)} pictures cannot be read, first {damaged[0]}")
+        digest = hashlib.sha256()
+        for path in paths:
+            digest.update(path.read_bytes())
         self.recorder.settings["images"] = f"{len(paths)} {f'of {folder.name}' if folder else 'built-in'}"
+        self.recorder.settings["images_sha256"] = digest.hexdigest()
         return paths
 
     def progress(self, total: int | None = None) -> Callable[[str], None]:
@@ -57,16 +82,35 @@ class Session:
         return self.stack.enter_context(progress(total))
 
 
-def deliver(run: Run, output: Path | None, csv: Path | None, html: Path | None) -> None:
-    """Print `run` and write the files that were asked for."""
+Target = tuple[ExitStack, Path]
+"""Where to write, and what puts it in its place when it is closed without an error."""
+
+
+def deliver(run: Run, output: Target | None, csv: Target | None, html: Target | None) -> None:
+    """Write the files that were asked for, the one with every sample first and each for good, then print `run`.
+
+    What fails, fails for itself: the others are written and printed all the same before the error is raised.
+    """
+    with ExitStack() as last_to_first:
+        last_to_first.callback(_print, run)
+        for target, write in ((html, _write_page), (csv, write_csv), (output, write_run)):
+            if target is not None:
+                last_to_first.callback(_write, run, target, write)
+
+
+def _write(run: Run, target: Target, write: Callable[[Run, Path], None]) -> None:
+    pending, path = target
+    with pending:
+        write(run, path)
+
+
+def _write_page(run: Run, path: Path) -> None:
+    from glia_bench.page import write_results  # brings matplotlib
+
+    write_results([run], path)
+
+
+def _print(run: Run) -> None:
     if sys.stdout is not None:
         print(f"{run.command} on {run.machine.about()}")
         print(plain(run_table(run)))
-    if output is not None:
-        write_run(run, output)
-    if csv is not None:
-        write_csv(run, csv)
-    if html is not None:
-        from glia_bench.page import write_results
-
-        write_results([run], html)

@@ -1,9 +1,10 @@
 """``glia-bench stages``: where the time of a file goes on its way to a score.
 
-Each stage is timed by itself, one file after another, through the runtime's public functions. What only exists while
-everything runs at once, the queue, is read off a real run of `Scorer.stream`: from when it took a path to when the
-picture's batch began, less what its own stages take. Nothing inside the runtime is touched, so that what is measured is
-what runs.
+Each stage is timed by itself, one file after another, through the runtime's public functions, and the fastest of three
+counts: "read" is from a hot cache, no disk's speed. What only exists while everything runs at once, the queue, is read
+off a real run of `Scorer.stream`: from when it took a path to when the picture's batch began, less what its own stages
+take. It is how long a picture waits, others being computed meanwhile, and no cost to be added to the others. Nothing
+inside the runtime is touched, so that what is measured is what runs.
 """
 
 from __future__ import annotations
@@ -31,7 +32,10 @@ from glia_runtime.writers import WRITERS
 
 STAGES = ("read", "decode", "orient", "views", "queue", "inference", "output")
 _REPEATS = 3
-"""Of each file's stage, the fastest counts: the work is the same every time, only what disturbs it differs."""
+"""Of each file's stage, the fastest counts: the work is the same every time, only what disturbs it differs.
+
+The file is in the cache from the first.
+"""
 
 _ORIENTATION_TAG = 0x0112
 
@@ -40,6 +44,8 @@ def measure_stages(
     recorder: Recorder, subject: Subject, paths: Sequence[Path], *, batch_size: int, step: Callable[[str], None]
 ) -> None:
     """Add one measurement for each stage, seconds a picture, and the wall time a picture of the whole.
+
+    The queue's are seconds that each picture waits; those of the others are what it costs.
 
     Args:
         recorder: takes the measurements.

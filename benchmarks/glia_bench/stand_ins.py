@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from glia_bench.measure import Say
-from glia_bench.subjects import EAGER, Spec
+from glia_bench.subjects import EAGER, Spec, tell_apart
 from glia_runtime.backends.base import first_line
 from glia_runtime.errors import GliaError, is_interrupt
 from glia_runtime.manifest import read_manifest, sha256_file
@@ -58,4 +58,4 @@ def stand_ins(specs: Sequence[Spec], folder: Path, note: Say) -> dict[Spec, str]
         path.parent.mkdir()
         save_checkpoint(model, path)
         found[Spec(str(path), spec.device if spec.device in ("cpu", "cuda") else "auto", EAGER[0])] = digest
-    return found
+    return dict(zip(tell_apart(found, beside=specs), found.values(), strict=True))

@@ -19,6 +19,7 @@ from PIL import Image
 from glia_bench.measure import timed_in_turn
 from glia_bench.recording import Recorder
 from glia_bench.results import Measurement
+from glia_bench.roofline import Ceilings, limit_facts
 from glia_bench.subjects import Subject
 from glia_runtime.backends.base import usable_cpus
 from glia_runtime.decode import decode
@@ -30,7 +31,9 @@ BACKEND, DECODE, PILLOW = "backend alone", "decode alone", "decode alone, by Pil
 STREAM, DRAFT = "files to scores", "files to scores, draft"
 
 
-def measure_stream(recorder: Recorder, subject: Subject, paths: Sequence[Path], *, repeats: int) -> None:
+def measure_stream(
+    recorder: Recorder, subject: Subject, paths: Sequence[Path], *, repeats: int, ceilings: Ceilings | None
+) -> None:
     """Add the rate of every stage and of the stream, and the stream's ratio to what it cannot be without.
 
     Args:
@@ -38,6 +41,7 @@ def measure_stream(recorder: Recorder, subject: Subject, paths: Sequence[Path], 
         subject: what scores.
         paths: the files of one round, in order; the same one may come again.
         repeats: rounds, after one that does not count.
+        ceilings: of the machine, to set the backend's rate against; None where they are not known.
 
     Raises:
         ImageError: a file that cannot be scored, which would take less time than one that can.
@@ -55,7 +59,8 @@ def measure_stream(recorder: Recorder, subject: Subject, paths: Sequence[Path], 
     facts = {**subject.facts(), "pictures": len(paths)}
     for name, samples in taken.items():
         rates = tuple(len(paths) / sample for sample in samples)
-        recorder.add(Measurement(subject.name, name, "images/s", "higher", rates, facts))
+        limit = limit_facts(subject, ready, ceilings) if name == BACKEND else {}
+        recorder.add(Measurement(subject.name, name, "images/s", "higher", rates, {**facts, **limit}))
     for name in (STREAM, DRAFT) if DRAFT in calls else (STREAM,):
         for alone in (BACKEND, DECODE):
             # Round by round: what disturbed both halves of a ratio is not in it.

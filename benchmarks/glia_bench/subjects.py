@@ -5,8 +5,9 @@ The one place where glia-bench opens something of the runtime.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -41,15 +42,25 @@ ARITHMETIC: dict[Precision, str] = {
 
 @dataclass(frozen=True)
 class Spec:
-    """What to open: "bundled", an artifact or a checkpoint, where, and in which backend (`BackendInfo.title`)."""
+    """What to open: "bundled", an artifact or a checkpoint, where, and in which backend (`BackendInfo.title`).
+
+    Attributes:
+        label: what tables call the file; None is its name. See `tell_apart`.
+    """
 
     model: str
     device: str = "auto"
     backend: str = "auto"
+    label: str | None = None
 
     def __str__(self) -> str:
         """For a result's settings."""
-        return f"{self.path.name} in {self.backend}"
+        return f"{self.name} in {self.backend}"
+
+    @property
+    def name(self) -> str:
+        """What tables call the file."""
+        return self.label or self.path.name
 
     @property
     def path(self) -> Path:
@@ -67,7 +78,7 @@ class Subject:
     """An opened artifact or checkpoint.
 
     Attributes:
-        name: for tables: file and backend, "model.onnx (onnxruntime)".
+        name: for tables: file and backend, "model.onnx (onnxruntime)", "model.ts (torchscript on cuda)".
         backend: runs it.
     """
 
@@ -119,10 +130,6 @@ class Subject:
         """The graph alone: float32 [B]."""
         return self.backend.run(inputs)
 
-    def score_file(self, path: Path) -> float:
-        """All of it, from a file to its score."""
-        return float(self.run(self.collate([self.prepare(decode(path))]))[0])
-
     def scorer(self) -> Scorer:
         """The runtime's own pipeline around the same backend."""
         return Scorer(self.backend)
@@ -132,24 +139,45 @@ def expand(models: Sequence[str] | None, backends: Sequence[str] | None, device:
     """Every model (by default the bundled one) in every backend that is for it (by default the one `auto` picks).
 
     "all" stands for the backends that can run an artifact here; those of `EAGER` are for checkpoints, the others for
-    artifacts.
+    artifacts. A file that is named twice counts once, and files of one name are told apart (`tell_apart`).
 
     Raises:
-        UsageError: a backend that is for none of the models.
+        UsageError: a backend that is for none of the models; auto or all beside another one, which they may stand for.
     """
     kinds = {Spec(model).is_checkpoint for model in models or [BUNDLED]}
     for backend in backends or ():
         if backend not in ("auto", ALL_BACKENDS) and (backend in EAGER) not in kinds:
             kind = "checkpoints" if backend in EAGER else "artifacts"
             raise UsageError(f"--backend {backend} is for {kind}, and no --model is one; leave it out")
-    specs: dict[Spec, None] = {}
+    files: dict[str, str] = {}
     for model in models or [BUNDLED]:
+        files.setdefault(os.path.realpath(Spec(model).path), model)
+    specs: dict[Spec, None] = {}
+    for model in files.values():
         checkpoint = Spec(model).is_checkpoint
-        fitting = [backend for backend in backends or () if (backend in EAGER) == checkpoint]
+        fitting = list(dict.fromkeys(name for name in backends or () if (name in EAGER) == checkpoint))
+        if len(fitting) > 1 and (open_ended := {"auto", ALL_BACKENDS}.intersection(fitting)):
+            raise UsageError(f"--backend {min(open_ended)} may stand for another one that is named; give it alone")
         for backend in fitting or [EAGER[0] if checkpoint else "auto"]:
             spec = Spec(model, device, backend)
             specs |= dict.fromkeys(_all(spec) if backend == ALL_BACKENDS else [spec])
-    return list(specs)
+    return tell_apart(specs)
+
+
+def tell_apart(specs: Iterable[Spec], beside: Iterable[Spec] = ()) -> list[Spec]:
+    """These, each labelled by the shortest end of its path that is no other file's, nor that of one `beside` them.
+
+    Results, and who compares them, know a file by this name alone. A name that is the only one needs no label.
+    """
+    found = list(specs)
+    paths = {spec.path.absolute() for spec in (*found, *beside)}
+
+    def label(path: Path) -> str | None:
+        ends = (path.parts[-count:] for count in range(1, len(path.parts) + 1))
+        end = next(end for end in ends if sum(other.parts[-len(end) :] == end for other in paths) == 1)
+        return str(Path(*end)) if len(end) > 1 else None
+
+    return [replace(spec, label=label(spec.path.absolute())) for spec in found]
 
 
 def _all(spec: Spec) -> list[Spec]:
@@ -181,7 +209,9 @@ def open_subject(spec: Spec) -> Subject:
     title = backend.name
     if backend.precision != backend.manifest.precision:
         title += f":{backend.precision}"
-    return Subject(f"{path.name} ({title})", backend)
+    if backend.device != "cpu":  # --backend all has ONNX Runtime and TorchScript on both
+        title += f" on {backend.device}"
+    return Subject(f"{spec.name} ({title})", backend)
 
 
 def open_subjects(specs: Sequence[Spec], note: Say) -> dict[Spec, Subject]:

@@ -42,7 +42,7 @@ def percent(part: float | None) -> str:
 
 
 def measurements_table(run: Run) -> Table:
-    """Every measurement: median, percentiles, unsteadiness; where known its part of its limit, and times eager."""
+    """Every measurement: median, percentiles where samples suffice, unsteadiness, part of its limit, times eager."""
     from glia_bench.latency import measured_percentiles
 
     limited = any("limit" in item.facts for item in run.measurements)
@@ -109,16 +109,21 @@ def parity_table(run: Run) -> Table:
 
 
 def peers_table(run: Run) -> Table:
-    """One row for each subject, its quantities in columns."""
+    """One row for each subject, its quantities in columns; of a pass that was cut short, how many files it was."""
     metrics = list(dict.fromkeys(item.metric for item in run.measurements))
     faster = times_eager(run)
     rows = [["", *metrics, "weights"] + ["from files, times eager"] * bool(faster)]
     for subject in run.subjects():
         found = {item.metric: item for item in run.measurements if item.subject == subject}
-        cells = [quantity(found[name].median, found[name].unit) if name in found else "" for name in metrics]
+        cells = [_peers_cell(found[name]) if name in found else "" for name in metrics]
         cells.append(next(iter(found.values())).facts.get("weights", ""))
         rows.append([subject, *cells] + [faster.get((subject, "from files"), "")] * bool(faster))
     return rows
+
+
+def _peers_cell(item: Measurement) -> str:
+    scored, given = item.facts.get("pictures", 0), item.facts.get("pictures_given", 0)  # older results lack them
+    return quantity(item.median, item.unit) + (f" ({scored} of {given} files)" if scored < given else "")
 
 
 def comparison_table(comparisons: Sequence[Comparison]) -> Table:

@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from glia_bench.cli import app
-from glia_bench.compare import FEWEST, Comparison, compare_runs, ratio_interval
+from glia_bench.compare import FEWEST, FEWEST_FOR_TAIL, Comparison, compare_runs, ratio_interval
 from glia_bench.latency import QUICK, measure_latency
 from glia_bench.results import Measurement, Run, drift, write_run
 from glia_runtime.backends.onnxruntime import OnnxRuntimeBackend
@@ -127,6 +128,51 @@ def test_peak_memory_is_judged_by_one_sample_beyond_its_margin(after: float, ver
     assert item.verdict == "too few samples"  # of a time one sample says nothing
 
 
+def rate_under(bound: float, value: float) -> Run:
+    return replace(
+        run_of(1.0),
+        measurements=(Measurement("one", "Server rate", "images/s", "higher", (value,), {"target_p99_s": bound}),),
+    )
+
+
+@pytest.mark.parametrize(
+    ("after", "bound", "verdict"),
+    [(5.0, 0.04, "worse"), (20.0, 0.04, "better"), (7.3, 0.04, "too few samples"), (5.0, 0.05, "too few samples")],
+)
+def test_a_server_rate_is_judged_by_one_sample_beyond_what_the_search_resolves(
+    after: float, bound: float, verdict: str
+) -> None:
+    (item,) = shared(rate_under(0.04, 10.0), rate_under(bound, after))
+    assert item.verdict == verdict
+    slowed = replace(rate_under(0.04, 5.0), fixed_work=(2.5,) * 10)  # half of the rate, of less than half the machine
+    (item,) = shared(rate_under(0.04, 10.0), slowed)
+    assert item.verdict == "too few samples"
+
+
+def with_tail(part: float, seed: int) -> tuple[float, ...]:
+    """Times of which so many take 50 times as long, here and there."""
+    rng = np.random.default_rng(seed)
+    times = (1 + 0.01 * rng.standard_normal(1000)) * np.where(rng.random(1000) < part, 50.0, 1.0)
+    return tuple(times.tolist())
+
+
+@pytest.mark.parametrize(("part", "verdict"), [(0.0, "same"), (0.03, "worse")])
+def test_a_slow_tail_loses_where_the_median_is_the_same(part: float, verdict: str) -> None:
+    median, tail = shared(run_of(*with_tail(0.0, 0)), run_of(*with_tail(part, 1)))
+    assert (median.metric, median.verdict) == ("latency", "same")
+    assert (tail.metric, tail.verdict) == ("latency, p99", verdict)
+    assert tail.ratio == pytest.approx(49 if part else 1, rel=0.05)
+
+
+def test_a_tail_has_a_verdict_only_where_it_is_known_and_lasts() -> None:
+    few = with_tail(0.03, 0)[: FEWEST_FOR_TAIL - 1]
+    assert [item.metric for item in shared(run_of(*few), run_of(*with_tail(0.0, 1)))] == ["latency"]
+    once = (*with_tail(0.0, 1)[:970], *[50.0] * 30)  # one interruption, at the end
+    assert shared(run_of(*with_tail(0.0, 0)), run_of(*once))[1].verdict == "undecided"
+    rates = (run_of(*with_tail(0.03, seed), unit="images/s", better="higher") for seed in (0, 1))
+    assert len(shared(*rates)) == 1  # of a rate the slow end is the low one
+
+
 def test_what_only_one_run_has_is_named_and_what_is_gone_fails_the_check(tmp_path: Path) -> None:
     whole = run_of(*noisy(1.0))
     extra = Measurement("one", "rate", "images/s", "higher", (1.0,))
@@ -160,6 +206,59 @@ def test_rates_under_different_bounds_are_objected_to() -> None:
 def test_two_backends_are_matched_where_each_run_has_one() -> None:
     (item,) = shared(run_of(*noisy(1.0), subject="a"), run_of(*noisy(1.0), subject="b"))
     assert item.subject == "a -> b"
+
+
+def beside_ceiling(run: Run, peak: float) -> Run:
+    """With what the machine can do at most, as latency and roofline keep it."""
+    rates = tuple(peak * sample for sample in noisy(1.0, 20))
+    ceiling = Measurement("this machine", "fp32 matrix product", "FLOP/s", "higher", rates, {"ceiling": True})
+    return replace(run, measurements=(ceiling, *run.measurements))
+
+
+def test_the_limits_of_the_machine_are_no_subject(tmp_path: Path) -> None:
+    before, after = run_of(*noisy(1.0), subject="a"), run_of(*noisy(1.0, seed=1), subject="b")
+    same = compare_runs(beside_ceiling(before, 1e9), beside_ceiling(after, 1e9))
+    assert [item.subject for item in same.shared] == ["a -> b"] and not same.objections
+    assert not same.only_before and not same.only_after
+    slower = compare_runs(beside_ceiling(before, 1e9), beside_ceiling(after, 0.7e9))
+    assert [item.verdict for item in slower.shared] == ["same"]
+    assert slower.objections == ["the machine's own limits changed, B / A: fp32 matrix product 0.70"]
+    assert not compare_runs(before, beside_ceiling(after, 1e9)).only_after  # older results lack them
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        ({"sha256": "a" * 64}, {"sha256": "b" * 64}, "one: different sha256: aaaaaaaaaaaa and bbbbbbbbbbbb"),
+        ({"weights": "its own"}, {"weights": "random"}, "one: different weights: its own and random"),
+        ({"versions": {"pyiqa": "1", "torch": "2"}}, {"versions": {"torch": "2"}}, "versions: pyiqa 1 and none"),
+        ({"pictures": 16}, {"pictures": 1}, "one: different pictures: 16 and 1"),
+        ({"sha256": "a"}, {}, None),  # older results lack it
+        ({"sha256": "a", "weights": "random"}, {"sha256": "b", "weights": "random"}, None),  # in every run others
+    ],
+)
+def test_another_thing_of_the_same_name_is_objected_to(
+    first: dict[str, Any], second: dict[str, Any], said: str | None
+) -> None:
+    found = compare_runs(measured(1.0, **first), measured(1.0, **second))
+    assert len(found.objections) == (said is not None)
+    assert said is None or found.objections[0].endswith(said)
+
+
+def test_other_versions_and_pictures_are_objected_to() -> None:
+    one = run_of(*noisy(1.0))
+    versions = {**one.machine.versions, "onnxruntime": "9.9", "glia": "9.9"}  # another glia is what is compared
+    (objection,) = compare_runs(one, replace(one, machine=replace(one.machine, versions=versions))).objections
+    assert objection.startswith("different versions: onnxruntime ") and objection.endswith(" and 9.9")
+    photos, moved, others = (
+        replace(one, settings={"images": f"2 of {name}", "images_sha256": digest})
+        for name, digest in (("photos", "1"), ("moved", "1"), ("photos", "2"))
+    )
+    assert compare_runs(photos, moved).objections == []
+    assert compare_runs(photos, others).objections == ["different pictures: 2 of photos and 2 of photos"]
+    older = replace(one, settings={"images": "2 of photos"})
+    assert compare_runs(older, moved).objections == ["different settings: images"]
+    assert compare_runs(older, photos).objections == []
 
 
 def test_runs_that_share_nothing_are_refused() -> None:

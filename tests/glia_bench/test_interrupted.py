@@ -1,5 +1,6 @@
 """What was measured before Ctrl-C or an error is kept and says so; no process outlives the one that waits for it."""
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -19,9 +20,10 @@ from glia_bench.measure import in_fresh_process
 from glia_bench.options import measuring
 from glia_bench.plots import run_plot
 from glia_bench.recording import Recorder
-from glia_bench.results import Measurement, read_run
-from glia_bench.subjects import Subject
-from glia_runtime.errors import BackendError
+from glia_bench.results import Measurement, Run, read_run
+from glia_bench.roofline import MACHINE
+from glia_bench.subjects import Spec, Subject
+from glia_runtime.errors import BackendError, OutputError
 from tests.glia_bench.subjects import recorder, run_of
 
 ONE = Measurement("one", "latency", "s", "lower", (1.0,))
@@ -48,6 +50,70 @@ def test_what_was_measured_is_delivered(
     assert html.exists() and "1000 ms" in capsys.readouterr().out
 
 
+def test_the_samples_are_kept_whatever_becomes_of_their_picture_and_the_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: object) -> None:
+        raise OutputError("run.html: cannot be written (no space)")
+
+    def gone(run: Run) -> None:
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["run.csv", "run.json"]  # in their places
+        raise BrokenPipeError
+
+    files = tmp_path / "run.json", tmp_path / "run.csv", tmp_path / "run.html"
+    with monkeypatch.context() as patched:
+        patched.setattr("glia_bench.page.write_results", full)
+        with pytest.raises(typer.Exit) as ended, measuring("latency", False, files) as session:
+            session.recorder.add(ONE)
+        assert ended.value.exit_code == 2
+        printed = capsys.readouterr()
+        assert "1000 ms" in printed.out and "no space" in printed.err
+        patched.setattr("glia_bench.session.run_table", gone)
+        with pytest.raises(typer.Exit), measuring("latency", False, files) as session:
+            session.recorder.add(ONE)
+    assert read_run(files[0]).measurements == (ONE,) and not files[2].exists()
+
+
+def test_two_results_in_one_file_are_refused_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    same = tmp_path / "run.json", None, tmp_path / "." / "run.json"
+    with pytest.raises(typer.Exit) as ended, measuring("latency", False, same):
+        pytest.fail("measured all the same")
+    assert ended.value.exit_code == 2 and "--output and --html both name" in capsys.readouterr().err
+
+
+def test_damaged_pictures_are_left_out_and_the_others_identified(photographs: list[Path], tmp_path: Path) -> None:
+    for name, path in zip("abc", photographs, strict=False):
+        content = path.read_bytes()
+        (tmp_path / f"{name}.jpg").write_bytes(content[: len(content) // 2] if name == "b" else content)
+    with measuring("stream", False, (None, None, None)) as session:
+        assert [path.name for path in session.photographs(tmp_path)] == ["a.jpg", "c.jpg"]
+        session.recorder.add(ONE)
+    notes = [note for note in session.recorder.finish().notes if "cannot be read" in note]
+    assert len(notes) == 1 and "1 of 3 pictures" in notes[0] and "b.jpg" in notes[0]
+    settings = session.recorder.settings
+    assert settings["images"] == f"2 of {tmp_path.name}"
+    whole = (tmp_path / "a.jpg").read_bytes() + (tmp_path / "c.jpg").read_bytes()
+    assert settings["images_sha256"] == hashlib.sha256(whole).hexdigest()
+
+
+def test_pictures_none_of_which_can_be_read_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"no picture")
+    with pytest.raises(typer.Exit) as ended, measuring("stream", False, (None, None, None)) as session:
+        session.photographs(tmp_path)
+    said = capsys.readouterr().err
+    assert ended.value.exit_code == 2 and "none of its pictures can be read" in said and "a.jpg" in said
+
+
+def test_a_model_that_cannot_be_opened_is_a_part_that_failed(views_artifact: Path) -> None:
+    with pytest.raises(typer.Exit) as ended, measuring("stream", False, (None, None, None)) as session:
+        assert len(session.open([Spec("none.onnx"), Spec(str(views_artifact))])) == 1
+        session.recorder.add(ONE)
+    assert ended.value.exit_code == 2
+    with measuring("stream", False, (None, None, None)) as session:
+        session.open([Spec(str(views_artifact))])
+        session.recorder.add(ONE)
+
+
 def test_of_nothing_no_file_is_written(tmp_path: Path) -> None:
     with pytest.raises(typer.Exit) as ended, measuring("latency", False, (tmp_path / "run.json", None, None)):
         raise KeyboardInterrupt
@@ -68,7 +134,7 @@ def test_one_of_two_models_fails_and_the_other_is_measured(
     done = CliRunner().invoke(app, ["latency", *models, *options])
     assert done.exit_code == 2, done.output
     run = read_run(tmp_path / "run.json")
-    assert run.subjects() == ["views.onnx (onnxruntime)", "image.onnx (onnxruntime)"]
+    assert run.subjects() == [MACHINE, "views.onnx (onnxruntime)", "image.onnx (onnxruntime)"]
     assert any("failed on 8 pictures" in note for note in run.notes) and "image.onnx" in done.stdout
 
 

@@ -1,21 +1,32 @@
 """Without a GPU there is no answer; with one, its clock is the host's."""
 
+import sys
 import time
+from types import ModuleType
 
 import pytest
 import torch
 
 from glia_bench import nvidia
-from glia_bench.energy import joules
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 
 
-def test_no_gpu_is_no_error() -> None:
-    found = nvidia.describe()
-    assert (found is None) == (nvidia.memory_bytes() is None)
-    energy = joules()
-    assert energy is None or energy >= 0
+class NoDriver(ModuleType):
+    """An installed pynvml on a machine without a driver."""
+
+    class NVMLError(Exception):
+        pass
+
+    def nvmlInit(self) -> None:  # noqa: N802
+        raise self.NVMLError("Driver Not Loaded")
+
+
+@pytest.mark.parametrize("is_installed", [True, False])
+def test_no_gpu_is_no_error(is_installed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nvidia, "is_installed", lambda package: is_installed)
+    monkeypatch.setitem(sys.modules, "pynvml", NoDriver("pynvml"))
+    assert (nvidia.describe(), nvidia.memory_bytes(), nvidia.energy_joules()) == (None, None, None)
 
 
 @pytest.mark.gpu

@@ -1,6 +1,7 @@
 """Every form of the operator that is timed makes the same mosaic as the reference."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,20 +10,27 @@ from typer.testing import CliRunner
 
 import glia.ops
 from glia_bench.cli import app
-from glia_bench.op import _MEAN, _STD, SIZES, eager_views, fragment_forms, view_forms
+from glia_bench.op import _MEAN, _STD, SIZES, Form, bytes_of, eager_views, fragment_forms, view_forms
 from glia_bench.results import read_run
 from glia_runtime.fragments import fragment_sample
 from glia_runtime.views import sample_views
 from tests.shapes import noise_image
 
+MOSAIC = 224 * 224 * 3
+
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+
+
+def made_by(form: Form) -> Any:
+    """What a form returns: an array, or several."""
+    return form()
 
 
 def test_the_forms_that_are_timed_compute_the_mosaic() -> None:
     image = noise_image(301, 402)
     reference = fragment_sample(image)
     forms = fragment_forms([torch.from_numpy(image)], torch.float32)
-    assert len(forms) >= 5 and "fragments: in the graph (OpenVINO, float)" in forms
+    assert len(forms) == 6 and "fragments: in the graph (OpenVINO, float)" in forms
     for name, form in forms.items():
         made = form()
         if "normalised" in name:
@@ -34,11 +42,26 @@ def test_the_forms_that_are_timed_compute_the_mosaic() -> None:
 def test_the_view_pairs_agree() -> None:
     image = noise_image(301, 402)
     semantic, detail = sample_views(image)
-    pillow, graph, *normalised = (form() for form in view_forms([torch.from_numpy(image)], torch.float32).values())
-    assert isinstance(pillow, tuple) and isinstance(graph, tuple) and len(normalised) == 3
-    assert np.array_equal(pillow[0], semantic) and np.array_equal(pillow[1], detail)
-    assert np.abs(graph[0][0].numpy() - semantic).max() <= 1  # see glia_export.resize
-    assert np.array_equal(graph[1][0].numpy(), detail)
+    forms = view_forms([torch.from_numpy(image)], torch.float32)
+    in_graph = [f"views: in the graph ({engine})" for engine in ("PyTorch", "ONNX Runtime, float", "OpenVINO, float")]
+    normalised = [name for name in forms if "normalised" in name]  # other numbers on purpose; tests/glia/test_ops.py
+    assert {*forms} == {"views: Pillow and NumPy (runtime)", *in_graph, *normalised} and len(normalised) == 3
+    for name in {*forms} - {*normalised}:
+        whole, mosaic = (np.asarray(view, dtype=np.float32).reshape(semantic.shape) for view in made_by(forms[name]))
+        assert np.abs(whole - semantic).max() <= (name in in_graph), name  # see glia.ops.resize
+        assert np.array_equal(mosaic, detail), name
+
+
+def test_a_floor_counts_the_bytes_that_the_form_writes() -> None:
+    image = noise_image(301, 402)
+    mosaic = fragment_sample(image).size
+    forms = fragment_forms([torch.from_numpy(image)] * 2, torch.float32)
+    written = {name: bytes_of(form()) for name, form in forms.items()}
+    assert written["fragments: NumPy reference"] == mosaic
+    assert written["fragments: ONNX function (ONNX Runtime, float)"] == 4 * mosaic
+    # Those that take a batch make two.
+    assert written["fragments: torch.ops.glia.fragment_sample"] == 2 * mosaic
+    assert written["fragments: ragged, normalised (PyTorch)"] == 2 * 4 * mosaic
 
 
 def test_one_launch_makes_what_the_eager_steps_make() -> None:
@@ -61,6 +84,16 @@ def test_the_command(tmp_path: Path) -> None:
     assert {item.facts["size"] for item in run.measurements} == {f"{w}x{h}" for h, w in SIZES["cpu"][:2]}
     # Nothing that really gathers is faster than a copy of the same bytes; a form that did nothing would be.
     assert all(item.facts["limit"] < item.median for item in run.measurements)
+    height, width = SIZES["cpu"][0]
+    found = {item.subject: item.facts for item in run.measurements if item.metric == f"{width}x{height}"}
+    moved = {name: facts["floor_bytes"] for name, facts in found.items()}
+    assert moved["fragments: NumPy reference"] == 2 * MOSAIC
+    assert moved["fragments: in the graph (OpenVINO, float)"] == (1 + 4) * MOSAIC
+    assert moved["views: Pillow and NumPy (runtime)"] == height * width * 3 + 2 * MOSAIC
+    assert moved["views: in the graph (ONNX Runtime, float)"] == height * width * 3 + 2 * 4 * MOSAIC
+    limits = {name: facts["limit"] for name, facts in found.items()}
+    assert limits["fragments: in the graph (OpenVINO, float)"] > limits["fragments: NumPy reference"]
+    assert any("the TensorRT plugin (by this command never)" in note for note in run.notes)
 
 
 @pytest.mark.gpu
@@ -71,7 +104,7 @@ def test_a_batch_is_measured_on_a_gpu(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     launch, *forms = read_run(output).measurements
     assert launch.metric == "launch of a kernel"
-    assert sum("Triton" in item.subject for item in forms) == 2
+    assert sum("Triton" in item.subject for item in forms) == 3
     assert all(item.facts["pictures"] == 64 and item.facts["limit"] >= launch.median for item in forms)
 
 

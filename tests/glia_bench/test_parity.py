@@ -21,8 +21,9 @@ from glia_bench.results import Run, read_run, write_run
 from glia_bench.subjects import Subject
 from glia_bench.tables import run_table
 from glia_export import export_checkpoint
+from glia_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from glia_runtime.inputs import Inputs
-from glia_runtime.manifest import read_manifest, sha256_file
+from glia_runtime.manifest import InputKind, Limits, read_manifest, sha256_file
 from tests.glia_bench.subjects import recorder
 from tests.glia_export.conftest import spread_model
 from tests.glia_runtime.artifacts import rewrite
@@ -36,11 +37,18 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module", params=["views", "image"])
-def artifact(request: pytest.FixtureRequest, checkpoint: Path, photographs: list[Path]) -> Path:
-    path = checkpoint.with_name(f"{request.param}.onnx")
-    export_checkpoint(checkpoint, "onnx", path, input=request.param, images=photographs[0].parent)
-    return path
+@pytest.fixture(scope="module")
+def artifacts(checkpoint: Path, photographs: list[Path]) -> dict[InputKind, Path]:
+    kinds: tuple[InputKind, ...] = ("views", "image")
+    paths = {kind: checkpoint.with_name(f"{kind}.onnx") for kind in kinds}
+    for kind, path in paths.items():
+        export_checkpoint(checkpoint, "onnx", path, input=kind, images=photographs[0].parent)
+    return paths
+
+
+@pytest.fixture(params=["views", "image"])
+def artifact(request: pytest.FixtureRequest, artifacts: dict[InputKind, Path]) -> Path:
+    return artifacts[request.param]
 
 
 def invoke(checkpoint: Path, photographs: list[Path], *arguments: str) -> Result:
@@ -62,6 +70,14 @@ def test_a_right_artifact_passes(checkpoint: Path, artifact: Path, photographs: 
     page = html.read_text()
     # the plot stands inside: it needs no other file
     assert page.count("src=") == page.count('src="data:image/svg+xml') == 1
+
+
+def compared_in(folder: Path, checkpoint: Path, *subjects: Subject) -> tuple[Run, list[str]]:
+    """The result of comparing on the pictures of `folder`, and a line for each missed bound."""
+    recording = recorder(command="parity")
+    bounds: dict[str, Any] = {"max_difference": None, "max_mean_difference": None, "min_srcc": None, "most": 200}
+    missed = measure_parity(recording, checkpoint, subjects, folder, **bounds, step=lambda step: None)
+    return recording.finish(), missed
 
 
 def wrong_engine(artifact: Path, folder: Path) -> Path:
@@ -110,6 +126,55 @@ def test_quick_takes_a_few_photographs(checkpoint: Path, artifact: Path, tmp_pat
         assert len(item.samples) == pictures
 
 
+class Padding(OnnxRuntimeBackend):
+    """Takes the padding for a part of the picture."""
+
+    def _run(self, inputs: Inputs) -> npt.NDArray[Any]:
+        return super()._run({**inputs, "sizes": np.full_like(inputs["sizes"], inputs["images"].shape[1:3])})
+
+
+class FirstOnly(OnnxRuntimeBackend):
+    """Gives every picture of a batch the score of the first."""
+
+    def _run(self, inputs: Inputs) -> npt.NDArray[Any]:
+        return np.full_like(super()._run(inputs), super()._run(inputs)[0])
+
+
+@pytest.mark.parametrize("are_mixed", [True, False])
+@pytest.mark.parametrize(("backend", "is_right"), [(OnnxRuntimeBackend, True), (Padding, False), (FirstOnly, False)])
+def test_whole_pictures_are_compared_in_pairs_and_with_padding(
+    backend: type[OnnxRuntimeBackend],
+    is_right: bool,
+    are_mixed: bool,
+    checkpoint: Path,
+    artifacts: dict[InputKind, Path],
+    tmp_path: Path,
+) -> None:
+    for index in range(4):
+        pixels = noise_image(230 + 20 * index * are_mixed, 260) * (0.4 + 0.2 * index)
+        Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / f"{index}.png")
+    path = artifacts["image"]
+    run, missed = compared_in(tmp_path, checkpoint, Subject("whole", backend(path, read_manifest(path), "cpu")))
+    (item,) = run.measurements
+    assert len(item.samples) == 4 and (missed == []) == is_right
+
+
+def test_padding_stays_within_the_limits(checkpoint: Path, artifacts: dict[InputKind, Path], tmp_path: Path) -> None:
+    small = tmp_path / "small.onnx"
+    small.write_bytes(artifacts["image"].read_bytes())
+    rewrite(small, read_manifest(artifacts["image"]), limits=Limits(max_height=240, max_width=300))
+    seen: list[tuple[int, ...]] = []
+
+    class Seeing(OnnxRuntimeBackend):
+        def _run(self, inputs: Inputs) -> npt.NDArray[Any]:
+            seen.append(inputs["images"].shape)
+            return super()._run(inputs)
+
+    Image.fromarray(noise_image(230, 231)).save(tmp_path / "picture.png")
+    _, missed = compared_in(tmp_path, checkpoint, Subject("small", Seeing(small, read_manifest(small), "cpu")))
+    assert missed == [] and seen == [(1, 240, 271, 3)]
+
+
 class Shifted(EagerBackend):
     """The checkpoint as an engine in bf16 that is off by `shift`."""
 
@@ -126,12 +191,7 @@ class Shifted(EagerBackend):
 def compared(shift: float, checkpoint: Path, folder: Path) -> tuple[Run, list[str]]:
     backend = Shifted(checkpoint, "cpu")
     backend.shift = shift
-    recording = recorder(command="parity")
-    bounds: dict[str, Any] = {"max_difference": None, "max_mean_difference": None, "min_srcc": None, "most": 200}
-    missed = measure_parity(
-        recording, checkpoint, [Subject("shifted", backend)], folder, **bounds, step=lambda step: None
-    )
-    return recording.finish(), missed
+    return compared_in(folder, checkpoint, Subject("shifted", backend))
 
 
 def test_every_score_off_by_little_misses_the_bound_of_the_mean(checkpoint: Path, photographs: list[Path]) -> None:
@@ -160,11 +220,8 @@ def test_a_model_that_fails_has_not_passed_and_the_others_are_compared(
 ) -> None:
     broken = Shifted(checkpoint, "cpu")
     broken.shift = "not a number"  # type: ignore[assignment]
-    recording = recorder(command="parity")
-    bounds: dict[str, Any] = {"max_difference": None, "max_mean_difference": None, "min_srcc": None, "most": 200}
     both = [Subject("broken", broken), Subject("whole", Shifted(checkpoint, "cpu"))]
-    missed = measure_parity(recording, checkpoint, both, photographs[0].parent, **bounds, step=lambda step: None)
-    run = recording.finish()
+    run, missed = compared_in(photographs[0].parent, checkpoint, *both)
     assert missed == ["broken: gives no scores to compare"] and run.subjects() == ["whole"]
     assert any("broken failed" in note for note in run.notes)
 

@@ -24,20 +24,21 @@ from glia_bench.peers import (
     FULL,
     PEERS,
     QUICK,
+    Effort,
     Figures,
     Peer,
-    environment_folder,
+    measure_model,
     measure_peer,
     measure_peers,
-    prepare_environment,
 )
+from glia_bench.peers_environment import is_installed, prepare_environment
 from glia_bench.results import read_run
 from glia_bench.stand_ins import stand_ins
 from glia_bench.subjects import Spec
-from glia_bench.tables import times_eager
+from glia_bench.tables import peers_table, times_eager
 from glia_runtime.backends import choices
 from glia_runtime.decode import decode
-from glia_runtime.errors import BackendError, MissingExtraError, UsageError
+from glia_runtime.errors import BackendError, ImageError, MissingExtraError, UsageError
 from glia_runtime.manifest import Manifest, read_manifest
 from glia_runtime.scorer import BUNDLED_MODEL
 from tests.glia_bench.subjects import bundled_figures, recorder
@@ -101,6 +102,13 @@ def test_the_memory_of_a_model_without_torch_holds_no_torch(photographs: list[Pa
     figures, has_torch = in_fresh_process(bundled_figures, photographs[:2])
     assert not has_torch
     assert figures.memory_bytes > 50 << 20
+
+
+def test_a_file_that_cannot_be_scored_is_not_counted(photographs: list[Path], tmp_path: Path) -> None:
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(photographs[0].read_bytes()[:3000])
+    with pytest.raises(ImageError, match=r"broken\.jpg"):
+        measure_model(Spec(BUNDLED, backend="onnxruntime"), [photographs[0], broken], QUICK)
 
 
 def _figures(rate: float, **facts: object) -> Figures:
@@ -169,9 +177,9 @@ def test_the_rounds_of_an_interrupted_run_are_kept(photographs: list[Path], monk
     assert [item.samples for item in recording.finish().measurements if item.unit == "images/s"] == [(10.0, 20.0)]
 
 
-@pytest.mark.parametrize("patience", [60, 0])
+@pytest.mark.parametrize(("patience", "may_stop", "passed"), [(60, True, 5), (0, True, 1), (0, False, 5)])
 def test_a_peers_pass_is_all_files_or_as_many_as_there_is_time_for(
-    patience: float, photographs: list[Path], monkeypatch: pytest.MonkeyPatch
+    patience: float, may_stop: bool, passed: int, photographs: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Metric:
         net = torch.nn.Linear(2, 3)
@@ -184,24 +192,45 @@ def test_a_peers_pass_is_all_files_or_as_many_as_there_is_time_for(
     monkeypatch.setattr("importlib.metadata.version", lambda name: "1")
     paths = [str(path) for path in photographs]
     order = {"metric": "any", "paths": paths, "cores": 1, "repeats": 2, "warm_up": 1, "weights": "random"}
-    order |= {"device": "cpu", "patience": patience, "parent": os.getppid()}
+    order |= {"device": "cpu", "patience": patience, "may_stop": may_stop, "parent": os.getppid()}
     ended_with: list[int] = []  # the real one would end pytest
     monkeypatch.setattr(peers_worker, "end_with", ended_with.append)
     found = peers_worker.main(order)
     assert ended_with == [order["parent"]]
-    assert len(found["files"]) == (len(photographs) if patience else 1)
+    assert len(found["files"]) == passed
     assert len(found["single"]) == (2 if patience else 1)
     assert min(found["files"] + found["single"]) >= 0.01 and found["parameters"] == 9
 
 
-def test_a_pass_cut_short_is_remarked_on(photographs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("glia_bench.peers.measure_peer", lambda *_, **__: _figures(0.02, pictures=1))
+def test_a_pass_cut_short_says_so_and_stays_the_same_in_every_round(
+    photographs: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    passes: list[tuple[list[Path], bool]] = []
+
+    def peer(python: Path, peer: Peer, paths: list[Path], effort: object, *, may_stop: bool, **_: object) -> Figures:
+        passes.append((paths, may_stop))
+        return _figures(0.02, pictures=2 if may_stop else len(paths), weights="random")
+
+    def model(*_: object) -> tuple[str, Manifest, Figures]:
+        return "one", read_manifest(BUNDLED_MODEL), _figures(10.0, pictures=5)
+
+    monkeypatch.setattr("glia_bench.peers.in_fresh_process", model)
+    monkeypatch.setattr("glia_bench.peers.measure_peer", peer)
     monkeypatch.setattr("glia_bench.peers.prepare_environment", lambda say: Path("python"))
     recording = recorder()
-    measure_peers(recording, (), PEERS[:1], photographs, QUICK, pretrained=False, device="cpu", step=lambda step: None)
-    assert f"TOPIQ-NR (IQA-PyTorch): the first 1 of {len(photographs[: QUICK.files])} files only, for lack of time" in (
-        recording.finish().notes
-    )
+    options: dict[str, Any] = {"pretrained": False, "device": "cpu", "step": lambda step: None}
+    measure_peers(recording, [Spec("one")], PEERS[:1], photographs, replace(FULL, rounds=3), **options)
+    assert passes == [(photographs, True), (photographs[:2], False), (photographs[:2], False)]
+    run = recording.finish()
+    assert "TOPIQ-NR (IQA-PyTorch): the first 2 of 5 files only, for lack of time" in run.notes
+    header, model_row, peer_row = peers_table(run)
+    # What the files decide is marked, the one picture in memory is not.
+    marked = [name for name, cell in zip(header, peer_row, strict=True) if "(2 of 5 files)" in cell]
+    assert marked == ["from files", "peak memory"]
+    assert not any("files)" in cell for cell in model_row)
+
+
+_AS_ASKED: dict[str, Any] = {"may_stop": True, "pretrained": False, "device": "cpu"}
 
 
 def test_an_unknown_peer_is_refused_before_anything_is_installed(tmp_path: Path) -> None:
@@ -217,8 +246,26 @@ def test_a_peer_that_fails_is_one_line(photographs: list[Path]) -> None:
     if subprocess.run(command, capture_output=True, check=False).returncode == 0:
         pytest.skip("IQA-PyTorch is installed here")
     with pytest.raises(BackendError, match="IQA-PyTorch failed") as caught:
-        measure_peer(Path(sys.executable), PEERS[0], photographs, QUICK, pretrained=False, device="cpu")
+        measure_peer(Path(sys.executable), PEERS[0], photographs, QUICK, **_AS_ASKED)
     assert "pyiqa" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("effort", "hint"), [(QUICK, "leave out --quick"), (FULL, "name the other peers with --peer")])
+def test_a_peer_that_takes_too_long_says_what_to_do(
+    effort: Effort, hint: str, photographs: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(command: list[str], *, timeout: float, **_: object) -> None:
+        raise subprocess.TimeoutExpired(command, timeout)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    with pytest.raises(BackendError) as caught:
+        measure_peer(Path(sys.executable), PEERS[0], photographs, effort, **_AS_ASKED)
+    assert str(caught.value) == f"it took more than {effort.seconds:.0f} s in one round; {hint}"
+
+
+def test_an_interpreter_that_cannot_be_run_is_one_line(photographs: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(BackendError, match=f"No such file or directory.*remove {tmp_path}, and"):
+        measure_peer(tmp_path / "bin" / "python", PEERS[0], photographs, QUICK, **_AS_ASKED)
 
 
 def test_a_peer_is_told_where_to_compute(photographs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,19 +278,8 @@ def test_a_peer_is_told_where_to_compute(photographs: list[Path], monkeypatch: p
     monkeypatch.setattr(subprocess, "run", run)
     for device in ("cpu", "cuda"):
         with pytest.raises(BackendError, match="enough"):
-            measure_peer(Path(sys.executable), PEERS[0], photographs, QUICK, pretrained=False, device=device)
+            measure_peer(Path(sys.executable), PEERS[0], photographs, QUICK, **{**_AS_ASKED, "device": device})
     assert [order["device"] for order in orders] == ["cpu", "cuda"]
-
-
-def test_half_an_environment_never_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setenv("PIP_NO_INDEX", "1")  # as without a network
-    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
-    said: list[str] = []
-    with pytest.raises(BackendError, match="--no-peers"):
-        prepare_environment(said.append)
-    assert any(str(environment_folder()) in line for line in said)
-    assert not environment_folder().exists()
 
 
 def test_the_worker_sees_the_pixels_that_glia_sees(photographs: list[Path]) -> None:
@@ -269,9 +305,9 @@ def test_the_worker_imports_nothing_of_glia() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not (environment_folder() / "complete").exists(), reason="run glia-bench peers once")
+@pytest.mark.skipif(not is_installed(), reason="run glia-bench peers once")
 def test_a_peer_is_measured(photographs: list[Path]) -> None:
-    figures = measure_peer(prepare_environment(print), PEERS[0], photographs, QUICK, pretrained=False, device="cpu")
+    figures = measure_peer(prepare_environment(print), PEERS[0], photographs, QUICK, **_AS_ASKED)
     assert len(figures.single) == QUICK.repeats and figures.rate > 0
     assert figures.parameters is not None and figures.parameters > 1e6
     assert figures.facts["weights"].startswith("random")

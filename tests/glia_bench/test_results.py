@@ -2,8 +2,10 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -81,7 +83,23 @@ def test_a_few_outliers_make_no_restless_machine_and_a_drift_does() -> None:
     assert Measurement("a", "m", "s", "lower", spread).is_noisy
     assert unsteadiness(quiet, interrupted) == pytest.approx(unsteadiness(quiet) or 0.0, abs=0.01)
     assert (unsteadiness(quiet, [1.2 * sample for sample in quiet]) or 0.0) > 0.15  # before and after
+    often = tuple(2.0 if index % 5 in (1, 3) else 1.0 for index in range(100))  # 40 % take exactly twice as long
+    assert unsteadiness(often) == pytest.approx(0.5)
     assert unsteadiness((1.0, 2.0)) is None and unsteadiness((0.0,) * 9) is None
+
+
+def test_the_spread_of_normal_samples_is_their_coefficient_of_variation() -> None:
+    samples = np.random.default_rng(0).normal(10.0, 0.8, 20000).tolist()
+    assert unsteadiness(samples) == pytest.approx(0.08, rel=0.03)
+
+
+def test_a_quantity_is_measured_once() -> None:
+    recording, item = recorder(), Measurement("model.onnx (openvino)", "latency", "s", "lower", (1.0,))
+    recording.add(item)
+    with pytest.raises(UsageError, match=r"model\.onnx \(openvino\), latency: measured twice"):
+        recording.add(replace(item, samples=(2.0,)))
+    recording.add(replace(item, metric="rate"))
+    assert len(recording.finish().measurements) == 2
 
 
 def test_a_restless_machine_is_called_one() -> None:

@@ -1,5 +1,6 @@
 """Limits are measured, operations are counted, and a part of a limit is a part."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,14 +11,15 @@ from typer.testing import CliRunner
 
 from glia.models import create_model, save_checkpoint
 from glia_bench.cli import app
+from glia_bench.machine import this_machine
 from glia_bench.options import BUNDLED
 from glia_bench.results import Measurement, read_run
-from glia_bench.roofline import MACHINE, Ceilings, limit_facts, model_cost
+from glia_bench.roofline import MACHINE, Ceilings, copy_bytes, limit_facts, measure_ceilings, model_cost
 from glia_bench.subjects import Spec, open_subject
 from glia_bench.tables import of_limit, times_eager
 from glia_runtime.manifest import read_manifest, sha256_file
 from glia_runtime.scorer import BUNDLED_MODEL
-from tests.glia_bench.subjects import run_of
+from tests.glia_bench.subjects import recorder, run_of
 from tests.glia_export.conftest import spread_model
 from tests.glia_runtime.artifacts import rewrite
 
@@ -82,6 +84,33 @@ def test_narrow_arithmetic_is_never_held_to_less_than_fp32() -> None:
     assert Ceilings("cpu", {"fp32": 3.0, "bf16": 2.0}, 1.0).peak("bf16") == ("fp32", 3.0)
     assert Ceilings("cpu", {"fp32": 3.0, "bf16": 9.0}, 1.0).peak("bf16") == ("bf16", 9.0)
     assert Ceilings("cpu", {"fp32": 3.0}, 1.0).peak("fp16") == ("fp32", 3.0)
+
+
+@pytest.mark.parametrize(
+    ("device", "quick", "cache", "memory", "size"),
+    [
+        ("cpu", False, 503 << 20, 64 << 30, 4 * 503 << 20),
+        ("cpu", True, 503 << 20, 64 << 30, 2 * 503 << 20),
+        ("cpu", False, 503 << 20, 8 << 30, 1 << 30),  # source and target: a quarter of the memory
+        ("cpu", False, 1 << 20, None, 64 << 20),
+        ("cpu", False, None, 8 << 30, 64 << 20),
+        ("cuda", False, 503 << 20, 8 << 30, 1 << 30),
+    ],
+)
+def test_a_copy_exceeds_the_cache_and_not_the_memory(
+    device: str, quick: bool, cache: int | None, memory: int | None, size: int
+) -> None:
+    machine = replace(this_machine(), cache_bytes=cache, memory_bytes=memory)
+    assert copy_bytes(device, machine, quick=quick) == size
+
+
+def test_without_pytorch_there_are_no_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    bundled = open_subject(Spec(BUNDLED, backend="onnxruntime"))
+    monkeypatch.setitem(sys.modules, "torch", None)
+    recording = recorder()
+    assert measure_ceilings(recording, [bundled], quick=True) is None
+    run = recording.finish()
+    assert not run.measurements and any("takes PyTorch" in note for note in run.notes)
 
 
 def test_another_device_has_no_limit_here() -> None:

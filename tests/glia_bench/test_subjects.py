@@ -8,11 +8,14 @@ import torch
 
 from glia.models import create_model, save_checkpoint
 from glia_bench.options import BUNDLED
-from glia_bench.subjects import EAGER, Spec, expand, open_subject, open_subjects
+from glia_bench.stand_ins import stand_ins
+from glia_bench.subjects import EAGER, Spec, expand, open_subject, open_subjects, tell_apart
 from glia_export.parity import reference_scores
 from glia_runtime import enlarge
 from glia_runtime.backends import BACKENDS
 from glia_runtime.errors import ArtifactError, BackendError, UsageError
+from glia_runtime.manifest import manifest_path
+from glia_runtime.scorer import BUNDLED_MODEL
 from tests.glia_export.conftest import spread_model
 from tests.shapes import noise_image
 
@@ -31,6 +34,44 @@ def test_every_model_in_every_backend_and_a_checkpoint_once(tmp_path: Path) -> N
     for model, backend in ((BUNDLED, "pytorch:fp16"), ("model.pt", "onnxruntime")):
         with pytest.raises(UsageError, match=f"--backend {backend} is for"):
             expand([model], [backend], "cpu")
+
+
+def test_files_of_one_name_are_told_apart(views_artifact: Path, tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("x/a/model.onnx", "x/b/model.onnx", "y/b/model.onnx", "x/other.onnx")]
+    for path in files:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(views_artifact.read_bytes())
+        manifest_path(path).write_bytes(manifest_path(views_artifact).read_bytes())
+    specs = expand([str(path) for path in files], ["onnxruntime"], "cpu")
+    names = ["a/model.onnx", "x/b/model.onnx", "y/b/model.onnx", "other.onnx"]
+    assert [str(spec) for spec in specs] == [f"{name} in onnxruntime" for name in names]
+    assert open_subject(specs[1]).name == "x/b/model.onnx (onnxruntime)"
+    (beside,) = tell_apart([Spec(str(files[0]))], beside=[Spec(str(files[1]))])
+    assert beside.name == "a/model.onnx"
+
+
+def test_a_stand_in_is_told_apart_from_a_checkpoint_of_its_name(tmp_path: Path) -> None:
+    other = Spec(str(tmp_path / BUNDLED_MODEL.with_suffix(".pt").name))
+    for specs, parts in (([Spec(BUNDLED)], 1), ([Spec(BUNDLED), other], 2)):
+        folder = tmp_path / str(parts)
+        folder.mkdir()
+        (found,) = stand_ins(specs, folder, pytest.fail)
+        assert found.path.is_file() and len(Path(found.name).parts) == parts
+
+
+def test_a_file_and_a_backend_are_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("inner").mkdir()
+    again = ["model.pt", "inner/../model.pt", str(tmp_path / "model.pt")]
+    assert expand([*again, BUNDLED, str(BUNDLED_MODEL)], None, "cpu") == [
+        Spec("model.pt", "cpu", "pytorch"),
+        Spec(BUNDLED, "cpu"),
+    ]
+    assert len(expand(None, ["onnxruntime", "onnxruntime"], "cpu")) == 1
+    for open_ended in ("auto", "all"):  # either may be the other one
+        with pytest.raises(UsageError, match=f"--backend {open_ended} may stand for another one"):
+            expand([BUNDLED], ["onnxruntime", open_ended], "cpu")
+        assert expand([BUNDLED, "model.pt"], ["pytorch:fp16", open_ended], "cpu")  # each is for one of the two
 
 
 def test_all_stands_for_what_runs_here() -> None:
