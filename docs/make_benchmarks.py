@@ -43,14 +43,15 @@ glia-bench compare before.json after.json
 - **Throughput**: every combination of batch size and cores in a process of its own, so that its peak memory is its own.
 - **Stream**: files to scores through the whole pipeline, the graph alone and decoding alone, in turn, round after
   round; each ratio is taken within a round.
-- **Op**: every form against the bytes that it has to read and those that it writes, by a copy of as many: NumPy's on
-  one core, from a hot cache where they fit; on a GPU the device's own, or the launch of a kernel where that is longer.
+- **Op**: every form against the bytes that it has to read and those that it writes, by a copy of
+  as many, the faster of PyTorch's on all cores and NumPy's on one, from a hot cache where they fit; on a GPU PyTorch's,
+  or the launch of a kernel where that is longer.
   Few forms come near, since most do more than copy. (Runs of commits up to 869c39f held all forms on the CPU to the
   floor of those that write bytes.)
 - **Stages**: each stage alone, file after file, the fastest of three, so *read* is from a hot cache and no disk's
   speed; inference is a batch's time over its pictures. *Queue* is how long a picture waits in a real stream while
   others are computed: no cost, and not to be added to the others.
-- **Parity**: views in batches, whole pictures in pairs and with padding, as the runtime feeds them.
+- **Parity**: views in batches, whole pictures in pairs, every second pair with padding.
 - **Memory**: peak memory of 20,000 small pictures against that of 2,000, each stream in a process of its own.
 - **Its limit**: the operations that PyTorch counts over the best matrix product that NumPy, PyTorch or OpenVINO
   reached on this machine in the same run, or the bytes that cannot be avoided over the bandwidth of a copy, whichever

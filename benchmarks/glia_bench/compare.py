@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from glia_bench.results import NOISY, Measurement, Run, drift, unsteadiness
+from glia_bench.results import NOISY, VALID, Measurement, Run, drift, unsteadiness
 from glia_runtime.errors import UsageError
 
 Verdict = Literal["better", "worse", "same", "undecided", "too few samples"]
@@ -31,8 +31,8 @@ the kernel counts, so that there is no noise but the allocator's. The same model
 """
 
 RATE_MARGIN = 0.4
-"""The same of Server's rate under the same bound, of which a run has one sample. The search takes 15 % off until
-LoadGen is content: that one of two runs had to do so twice more (1 / 0.85**2 = 1.38) is no news.
+"""The same of Server's rate under the same bound, of which a run has one sample, where LoadGen called both VALID. The
+search takes 15 % off until it does: that one of two runs had to do so twice more (1 / 0.85**2 = 1.38) is no news.
 """
 
 TAIL = 99
@@ -227,7 +227,8 @@ def _enough_for_one(before: Measurement, after: Measurement, margin: float, mach
     """How far from 1 a ratio has to be for a verdict from one sample on either side; None where none will do."""
     if before.unit == "bytes":
         return max(margin, MEMORY_MARGIN)
-    if (targets := _targets(before, after)) and _is_within(targets[1] / targets[0], margin):
+    valid = all(item.facts.get("judged_by") == VALID for item in (before, after))
+    if valid and (targets := _targets(before, after)) and _is_within(targets[1] / targets[0], margin):
         return max(margin, RATE_MARGIN, machine_drift)
     return None
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import cycle, islice, pairwise
 from pathlib import Path
 from statistics import median
+from time import perf_counter
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ from glia_bench import nvidia
 from glia_bench.loadgen import MULTI_STREAM_SAMPLES, Load, Outcome, Scenario, Work, run_scenario
 from glia_bench.measure import Say, timed
 from glia_bench.recording import Recorder
-from glia_bench.results import Measurement
+from glia_bench.results import VALID, Measurement
 from glia_bench.roofline import Ceilings, limit_facts
 from glia_bench.subjects import Subject
 from glia_runtime.decode import decode
@@ -44,6 +45,7 @@ class Effort:
         queries: fewest queries of a scenario.
         seconds: shortest run of a scenario.
         warm_up: fewest calls before each scenario; more where its batches have more shapes than that.
+        warm_up_seconds: that these may take, the last one aside.
         trials: rates that Server tries, to find the highest that meets the bound.
         strict: whether LoadGen is to call the runs VALID: Server's rate has to be, in a longer run; of another scenario
             that is not the result says so.
@@ -52,12 +54,13 @@ class Effort:
     queries: int
     seconds: float
     warm_up: int
+    warm_up_seconds: float
     trials: int
     strict: bool
 
 
-FULL = Effort(queries=100, seconds=10.0, warm_up=10, trials=6, strict=True)
-QUICK = Effort(queries=10, seconds=0.5, warm_up=2, trials=4, strict=False)
+FULL = Effort(queries=100, seconds=10.0, warm_up=10, warm_up_seconds=20, trials=6, strict=True)
+QUICK = Effort(queries=10, seconds=0.5, warm_up=2, warm_up_seconds=1, trials=4, strict=False)
 
 
 def measure_latency(
@@ -133,11 +136,14 @@ class _Bench:
         """Call `work` on every shape that batches of these sizes have: many a library compiles for each new one.
 
         Whole pictures are padded to the largest of their batch: known are the shapes of files that follow one another,
-        and LoadGen mixes others from them.
+        and LoadGen mixes others from them. What takes longer than the effort allows ends there.
         """
         shapes = {self._shape(batch): batch for size in sizes for batch in self._batches(size)}
+        begun = perf_counter()
         for batch in islice(cycle(shapes.values()), max(len(shapes), self.effort.warm_up)):
             work(batch)
+            if perf_counter() - begun > self.effort.warm_up_seconds:
+                break
 
     def _batches(self, size: int) -> list[list[int]]:
         """Of files that follow one another, each of them in one batch at least."""
@@ -214,7 +220,7 @@ def _server(bench: _Bench, max_batch: int, target: float) -> None:
     do by bisection, then, where LoadGen has to confirm it, downwards.
     """
     subject, effort = bench.subject, bench.effort
-    bench.warm_up(bench.engine, range(1, max_batch + 1))
+    bench.warm_up(bench.engine, range(max_batch, 0, -1))
     ceiling = max_batch / bench.typical(max_batch)
     trials: list[dict[str, Any]] = []
 
@@ -258,7 +264,7 @@ def _server(bench: _Bench, max_batch: int, target: float) -> None:
         )
         return
     facts = {**subject.facts(), **bench.rate_limit(max_batch), "target_p99_s": target, "max_batch": max_batch}
-    facts["judged_by"] = "LoadGen's VALID" if effort.strict else "the bound alone, on too few queries to be VALID"
+    facts["judged_by"] = VALID if effort.strict else "the bound alone, on too few queries to be VALID"
     # The rate sought lies between this one and the next that failed, or all that the engine can do.
     facts.update(trials=trials, failed_at=high)
     bench.recorder.add(Measurement(subject.name, "Server engine rate", "images/s", "higher", (low,), facts))

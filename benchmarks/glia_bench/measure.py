@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import multiprocessing
 import os
 import signal
@@ -11,7 +12,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -171,6 +172,14 @@ def photographs(folder: Path | None, say: Say, most: int = MOST_PHOTOGRAPHS) -> 
             paths.append(Path(temporary) / f"built-in-{index}.jpg")
             PillowImage.fromarray(image).save(paths[-1], quality=90)
         yield paths[:most]
+
+
+def digest_of(paths: Iterable[Path]) -> str:
+    """SHA-256 of the files' bytes, one after the other."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 @contextmanager

@@ -11,11 +11,12 @@ import numpy.typing as npt
 
 from glia.evaluation.metrics import krcc
 from glia.models import load_checkpoint
+from glia_bench.measure import digest_of
 from glia_bench.recording import Recorder
 from glia_bench.results import Measurement
 from glia_bench.subjects import Subject
 from glia_export.parity import ParitySet, compare, pictures_in, reference_scores
-from glia_runtime.errors import GliaError, UsageError
+from glia_runtime.errors import UsageError
 from glia_runtime.inputs import Inputs, in_batches
 from glia_runtime.manifest import Limits, ParityRow, sha256_file
 
@@ -58,8 +59,8 @@ def measure_parity(
     Args:
         recorder: takes one measurement a subject, |difference| of every picture in score units.
         reference: the checkpoint, run in PyTorch fp32.
-        subjects: what is compared; fed with batches of the pictures, whole ones in pairs and with padding, as the
-            runtime feeds them.
+        subjects: what is compared; fed with batches of the pictures, whole ones in pairs, every second pair with
+            padding.
         folder: of photographs.
         max_difference: bound on the largest difference, as a part of the scale's range; by default export's own for
             the precision.
@@ -82,16 +83,16 @@ def measure_parity(
             )
     limits = _tightest([subject.manifest.limits for subject in subjects])
     pictures = pictures_in(folder, model.view_spec, limits, recorder.note, most)
+    recorder.settings["images_sha256"] = digest_of(source for source in pictures.sources if isinstance(source, Path))
     expected = reference_scores(model, pictures.views)
     missed = []
     for subject in subjects:
         step(subject.name)
         scale = model.score_scale.range
-        try:
+        scores: Scores | None = None
+        with recorder.part(subject.name):  # the others are not to be lost to one that fails
             scores = _scores(subject, pictures)
-        except GliaError as error:  # the others are not to be lost to it, and it has not passed
-            recorder.note(f"{subject.name} failed: {error}")
-            missed.append(f"{subject.name}: gives no scores to compare")
+        if scores is None:
             continue
         row = compare(subject.backend.name, subject.backend.precision, scores, expected, scale)
         facts = {**subject.facts(), **_facts(row, max_difference, max_mean_difference, min_srcc, scale)}
@@ -162,9 +163,10 @@ def _batches(subject: Subject, pictures: ParitySet) -> Iterator[Inputs]:
             yield subject.collate(list(pictures.views[start : start + step]))
         return
     # As the runtime cuts them: two that would fill the memory stay alone.
-    for pair in in_batches(enumerate(map(subject.prepare, pictures.images())), 2):
+    for number, pair in enumerate(in_batches(enumerate(map(subject.prepare, pictures.images())), 2)):
         batch = subject.collate([picture for _, picture in pair if not isinstance(picture, str)])
-        yield {**batch, "images": _with_padding(batch["images"], subject.manifest.limits)}
+        padded = _with_padding(batch["images"], subject.manifest.limits)
+        yield {**batch, "images": batch["images"] if number % 2 else padded}
 
 
 def _with_padding(images: npt.NDArray[np.uint8], limits: Limits) -> npt.NDArray[np.uint8]:

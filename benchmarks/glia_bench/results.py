@@ -62,6 +62,10 @@ def unsteadiness(*series: Sequence[float]) -> float | None:
     return max(float(high - low) / 2 / abs(middle), drift(*series))
 
 
+VALID = "LoadGen's VALID"
+"""What a Server rate was judged by, where it is more than a guess from few queries."""
+
+
 @dataclass(frozen=True)
 class Measurement:
     """One quantity, measured once or many times on one subject.

@@ -83,10 +83,11 @@ def measure_ceilings(recorder: Recorder, subjects: Collection[Subject], *, quick
         quick: smaller and fewer.
 
     Returns:
-        None, and a remark in `recorder`, where there is no PyTorch, or it cannot use the GPU that another library can.
+        None, and a remark in `recorder`, where there is no PyTorch or timm, or it cannot use the GPU that another
+        library can.
     """
-    if not is_installed("torch"):
-        recorder.note("no limits are measured: that takes PyTorch")
+    if not (is_installed("torch") and is_installed("timm")):
+        recorder.note("no limits are measured: that takes PyTorch and timm")
         return None
     wanted = "cuda" if any(subject.backend.device == "cuda" for subject in subjects) else "cpu"
     try:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from glia_bench.measure import MOST_PHOTOGRAPHS, photographs, progress
+from glia_bench.measure import MOST_PHOTOGRAPHS, digest_of, photographs, progress
 from glia_bench.options import say
 from glia_bench.recording import Recorder
 from glia_bench.results import Run, write_csv, write_run
@@ -70,11 +69,8 @@ class Session:
             raise UsageError(f"{folder}: none of its pictures can be read ({damaged[0]}); name another folder")
         if damaged:
             self.recorder.note(f"left out: {len(damaged)} of {len(found)} pictures cannot be read, first {damaged[0]}")
-        digest = hashlib.sha256()
-        for path in paths:
-            digest.update(path.read_bytes())
         self.recorder.settings["images"] = f"{len(paths)} {f'of {folder.name}' if folder else 'built-in'}"
-        self.recorder.settings["images_sha256"] = digest.hexdigest()
+        self.recorder.settings["images_sha256"] = digest_of(paths)
         return paths
 
     def progress(self, total: int | None = None) -> Callable[[str], None]:
@@ -89,13 +85,24 @@ Target = tuple[ExitStack, Path]
 def deliver(run: Run, output: Target | None, csv: Target | None, html: Target | None) -> None:
     """Write the files that were asked for, the one with every sample first and each for good, then print `run`.
 
-    What fails, fails for itself: the others are written and printed all the same before the error is raised.
+    What fails, fails for itself: the others are written and printed all the same before the first error is raised;
+    those after it are said.
     """
-    with ExitStack() as last_to_first:
-        last_to_first.callback(_print, run)
-        for target, write in ((html, _write_page), (csv, write_csv), (output, write_run)):
-            if target is not None:
-                last_to_first.callback(_write, run, target, write)
+    errors: list[Exception] = []
+    for target, write in ((output, write_run), (csv, write_csv), (html, _write_page)):
+        if target is not None:
+            try:
+                _write(run, target, write)
+            except Exception as error:
+                errors.append(error)
+    try:
+        _print(run)
+    except Exception as error:
+        errors.append(error)
+    for later in errors[1:]:
+        say(str(later) or type(later).__name__)
+    if errors:
+        raise errors[0]
 
 
 def _write(run: Run, target: Target, write: Callable[[Run, Path], None]) -> None:

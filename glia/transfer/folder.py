@@ -125,6 +125,9 @@ class Neighbours:
                 self._write(head)
             elif stored == head:
                 self._file.truncate(whole)  # a kill tears the last row at most
+            elif _version(stored) != _VERSION:
+                self.close()
+                raise UsageError(f"{folder}: a transfer by another version of glia; remove it, or choose another --out")
             else:
                 self.close()
                 different = _differences(stored, json.loads(head))
@@ -172,7 +175,9 @@ class Neighbours:
 def refuse_occupied(folder: Path) -> None:
     """Raise `OutputError` where a transfer has begun in the folder."""
     if (folder / NEIGHBOURS_FILE).exists():
-        raise OutputError(f"{folder}: holds a transfer already; go on with --resume, or choose another --out")
+        raise OutputError(
+            f"{folder}: holds a transfer already; go on with --resume, remove it, or choose another --out"
+        )
 
 
 def read_features(folder: Path) -> str:
@@ -254,6 +259,13 @@ def read_transfer(folder: Path) -> Transfer:
         return Transfer(**{**stored, "scale": ScoreScale(**stored["scale"])})
     except (KeyError, TypeError) as error:
         raise DatasetError(f"{path}: damaged; make the transfer anew") from error
+
+
+def _version(head: bytes) -> object:
+    try:
+        return json.loads(head).get("glia_transfer")
+    except (ValueError, AttributeError):
+        return None
 
 
 def _differences(stored: bytes, now: Mapping[str, Any]) -> str:

@@ -199,11 +199,11 @@ def test_pictures_that_are_missing_are_named_before_training(config: TransferCon
     out = tmp_path / "out"
     carry(replace(config, render=True), out)
     (out / "rendered" / "000000").rename(tmp_path / "elsewhere")
-    with pytest.raises(DatasetError, match="rendered/000000 is missing"):
+    with pytest.raises(DatasetError, match="1 of 3 pictures are missing, the first: rendered/000000"):
         open_dataset("saqt", out)
     carry(config, out, resume=True)  # without files
     (config.pictures / "c.png").unlink()
-    with pytest.raises(DatasetError, match=r"pictures/c\.png is missing"):
+    with pytest.raises(DatasetError, match=r"1 of 3 .*pictures/c\.png"):
         open_dataset("saqt", out)
 
 
@@ -217,6 +217,10 @@ def test_another_run_and_other_options_are_refused(config: TransferConfig, tmp_p
     with pytest.raises(UsageError, match="another side, top; resume with the same options"):
         carry(replace(config, side=100, top=2), out, resume=True)
     head = json.loads((out / NEIGHBOURS_FILE).read_text().splitlines()[0])
+    (tmp_path / "older").mkdir()
+    (tmp_path / "older" / NEIGHBOURS_FILE).write_text(json.dumps({**head, "glia_transfer": 1}) + "\n")
+    with pytest.raises(UsageError, match="another version of glia; remove it"):
+        carry(config, tmp_path / "older", resume=True)
     head.pop("glia_transfer")
     with (
         Neighbours(out, head, resume=True),

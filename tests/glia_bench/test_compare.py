@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from glia_bench.cli import app
 from glia_bench.compare import FEWEST, FEWEST_FOR_TAIL, Comparison, compare_runs, ratio_interval
 from glia_bench.latency import QUICK, measure_latency
-from glia_bench.results import Measurement, Run, drift, write_run
+from glia_bench.results import VALID, Measurement, Run, drift, write_run
 from glia_runtime.backends.onnxruntime import OnnxRuntimeBackend
 from glia_runtime.errors import UsageError
 from tests.glia_bench.subjects import SLOWER, SlowBackend, recorder, run_of, subject
@@ -128,10 +128,10 @@ def test_peak_memory_is_judged_by_one_sample_beyond_its_margin(after: float, ver
     assert item.verdict == "too few samples"  # of a time one sample says nothing
 
 
-def rate_under(bound: float, value: float) -> Run:
+def rate_under(bound: float, value: float, judged_by: str = VALID) -> Run:
+    facts = {"target_p99_s": bound, "judged_by": judged_by}
     return replace(
-        run_of(1.0),
-        measurements=(Measurement("one", "Server rate", "images/s", "higher", (value,), {"target_p99_s": bound}),),
+        run_of(1.0), measurements=(Measurement("one", "Server rate", "images/s", "higher", (value,), facts),)
     )
 
 
@@ -144,6 +144,8 @@ def test_a_server_rate_is_judged_by_one_sample_beyond_what_the_search_resolves(
 ) -> None:
     (item,) = shared(rate_under(0.04, 10.0), rate_under(bound, after))
     assert item.verdict == verdict
+    (item,) = shared(rate_under(0.04, 10.0), rate_under(bound, after, "the bound alone"))
+    assert item.verdict == "too few samples"  # of a few queries one hiccup decides
     slowed = replace(rate_under(0.04, 5.0), fixed_work=(2.5,) * 10)  # half of the rate, of less than half the machine
     (item,) = shared(rate_under(0.04, 10.0), slowed)
     assert item.verdict == "too few samples"

@@ -302,8 +302,9 @@ def test_a_bound_of_nothing_is_refused(bound: str) -> None:
     assert done.exit_code == 2 and "--target-ms" in done.output
 
 
-def test_the_command_without_pytorch(views_artifact: Path, tmp_path: Path) -> None:
-    code = "import sys; sys.modules['torch'] = None; from glia_bench.cli import app; app()"
+@pytest.mark.parametrize("missing", ["torch", "timm"])
+def test_the_command_without_what_limits_take(missing: str, views_artifact: Path, tmp_path: Path) -> None:
+    code = f"import sys; sys.modules['{missing}'] = None; from glia_bench.cli import app; app()"
     options = ["--scenario", "Offline", "--quick", "-o", str(tmp_path / "run.json")]
     command = [sys.executable, "-c", code, "latency", "--model", str(views_artifact), *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)

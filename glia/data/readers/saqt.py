@@ -1,5 +1,6 @@
 """Pictures whose labels were carried over from rated ones that they resemble: a folder of `glia-transfer-labels`."""
 
+import os
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -11,6 +12,9 @@ from glia.transfer.folder import RENDERED_FOLDER, picture_path, read_rows, read_
 from glia.transfer.rendering import DISTORTIONS, PER_PICTURE, read_bounded, render, rendered_folder, rendered_path
 from glia_runtime.errors import DatasetError
 from glia_runtime.manifest import ScoreScale
+
+# A series is drawn level by level: what is decoded once serves five samples.
+_read = lru_cache(maxsize=2)(read_bounded)
 
 
 class TransferredDataset:
@@ -35,15 +39,15 @@ class TransferredDataset:
         unknown = {name for _, row in self._rows for name in row.references} - set(self._transfer.labels)
         if unknown:
             raise DatasetError(f"{root}: has changed since it was finished; finish it with --resume")
-        for place, row in self._rows:
-            file = rendered_folder(Path(RENDERED_FOLDER), place) if self._transfer.rendered else row.path
-            if not picture_path(root, str(file)).exists():
-                raise DatasetError(f"{root}: {file} is missing; put it back, or finish the transfer with --resume")
-        # A series is drawn level by level: what is decoded once serves five samples.
-        self._read = lru_cache(maxsize=2)(read_bounded)
-
-    def __reduce__(self) -> tuple[type["TransferredDataset"], tuple[Path]]:
-        return type(self), (self._root,)  # for a loader's processes: the cache cannot be sent to them
+        shown = (rendered_folder(Path(RENDERED_FOLDER), place) for place, _ in self._rows)
+        files = map(str, shown) if self._transfer.rendered else (row.path for _, row in self._rows)
+        folder = root.resolve()  # once: of 50,000 rows it would be most of the time
+        missing = [file for file in files if not Path(os.path.normpath(folder / file)).exists()]
+        if missing:
+            raise DatasetError(
+                f"{root}: {len(missing)} of {len(self._rows)} pictures are missing, the first: {missing[0]}; put them "
+                "back, or finish the transfer with --resume"
+            )
 
     @property
     def scale(self) -> ScoreScale:
@@ -75,7 +79,7 @@ class TransferredDataset:
         )
 
     def _render(self, place: int, distortion: str, level: int, path: str) -> Picture:
-        original = self._read(picture_path(self._root, path), self._transfer.side)
+        original = _read(picture_path(self._root, path), self._transfer.side)
         return render(original, place, distortion, level)
 
 
