@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from glia_bench.results import NOISY, VALID, Measurement, Run, drift, unsteadiness
+from glia_bench.results import ENOUGH, NOISY, VALID, Measurement, Run, drift, unsteadiness
 from glia_runtime.errors import UsageError
 
 Verdict = Literal["better", "worse", "same", "undecided", "too few samples"]
@@ -36,7 +36,7 @@ search takes 15 % off until it does: that one of two runs had to do so twice mor
 """
 
 TAIL = 99
-FEWEST_FOR_TAIL = 662
+FEWEST_FOR_TAIL = ENOUGH["99"]
 """Samples on either side from which times are compared by their 99th percentile as well as by their median, which says
 nothing of what one query in thirty waits for: what LoadGen asks for to estimate it where one query is late.
 """
@@ -120,7 +120,7 @@ def compare_runs(before: Run, after: Run, margin: float = MARGIN) -> Comparisons
         )
     objections += _different_limits(before, after, margin, machine)
     objections += _different_facts(pairs) + _different_targets(pairs, margin)
-    shared = [_compare(*pair, margin, machine, percent) for pair in pairs for percent in _percents(*pair)]
+    shared = [_compare(*pair, margin, machine, percent) for pair in pairs for percent in _percents(*pair[1:])]
     only_before = [_name(item) for item in gone if "target_p99_s" not in item.facts]
     unconfirmed = [_name(item) for item in gone if "target_p99_s" in item.facts]
     return Comparisons(shared, only_before, [_name(item) for item in new], unconfirmed, objections)
@@ -186,7 +186,7 @@ def _name(item: Measurement) -> str:
     return f"{item.subject}, {item.metric}"
 
 
-def _percents(subject: str, before: Measurement, after: Measurement) -> Sequence[int]:
+def _percents(before: Measurement, after: Measurement) -> Sequence[int]:
     """The percentiles to compare: the median, and of many times the 99th as well."""
     has_tail = before.unit == "s" and min(len(before.samples), len(after.samples)) >= FEWEST_FOR_TAIL
     return (50, TAIL) if has_tail else (50,)

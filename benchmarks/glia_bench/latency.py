@@ -17,7 +17,7 @@ from glia_bench import nvidia
 from glia_bench.loadgen import MULTI_STREAM_SAMPLES, Load, Outcome, Scenario, Work, run_scenario
 from glia_bench.measure import Say, timed
 from glia_bench.recording import Recorder
-from glia_bench.results import VALID, Measurement
+from glia_bench.results import ENOUGH, VALID, Measurement
 from glia_bench.roofline import Ceilings, limit_facts
 from glia_bench.subjects import Subject
 from glia_runtime.decode import decode
@@ -27,9 +27,6 @@ Scope = Literal["host", "engine", "file"]
 
 SCENARIOS: tuple[Scenario, ...] = ("SingleStream", "MultiStream", "Server", "Offline")
 PERCENTILES = (50, 90, 99)
-
-ENOUGH = {"90": 64, "99": 662}
-"""Fewest samples from which LoadGen estimates a percentile; of fewer it says that they are not enough."""
 
 _VALID_QUERIES = 700
 """LoadGen's early stopping asks for 459 queries for a 99th percentile, if none is late, and 662 if one is."""

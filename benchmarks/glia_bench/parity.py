@@ -156,7 +156,7 @@ def _scores(subject: Subject, pictures: ParitySet) -> Scores:
 
 
 def _batches(subject: Subject, pictures: ParitySet) -> Iterator[Inputs]:
-    """Views, which are there already; or whole pictures, decoded again, in pairs of mixed sizes with padding."""
+    """Views, which are there already; or whole pictures, decoded again, in pairs, every second one with padding."""
     if subject.manifest.input == "views":
         step = max(1, _BATCH // subject.manifest.view_spec.looks)
         for start in range(0, len(pictures.views), step):
@@ -165,8 +165,9 @@ def _batches(subject: Subject, pictures: ParitySet) -> Iterator[Inputs]:
     # As the runtime cuts them: two that would fill the memory stay alone.
     for number, pair in enumerate(in_batches(enumerate(map(subject.prepare, pictures.images())), 2)):
         batch = subject.collate([picture for _, picture in pair if not isinstance(picture, str)])
-        padded = _with_padding(batch["images"], subject.manifest.limits)
-        yield {**batch, "images": batch["images"] if number % 2 else padded}
+        if number % 2 == 0:
+            batch = {**batch, "images": _with_padding(batch["images"], subject.manifest.limits)}
+        yield batch
 
 
 def _with_padding(images: npt.NDArray[np.uint8], limits: Limits) -> npt.NDArray[np.uint8]:

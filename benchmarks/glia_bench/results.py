@@ -30,6 +30,12 @@ NOISY = 0.05
 variation of 0.025 of GPU time; on an idle CPU we saw 0.01 to 0.03.
 """
 
+VALID = "LoadGen's VALID"
+"""What a Server rate was judged by, where it is more than a guess from few queries."""
+
+ENOUGH = {"90": 64, "99": 662}
+"""Fewest samples from which LoadGen estimates a percentile; of fewer it says that they are not enough."""
+
 
 def drift(*series: Sequence[float], percent: float = 50) -> float:
     """How far the medians (or another percentile) of the halves of these series lie apart: largest over smallest,
@@ -60,10 +66,6 @@ def unsteadiness(*series: Sequence[float]) -> float | None:
         return None
     low, high = np.percentile(samples, (16, 84))
     return max(float(high - low) / 2 / abs(middle), drift(*series))
-
-
-VALID = "LoadGen's VALID"
-"""What a Server rate was judged by, where it is more than a guess from few queries."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from glia_bench.measure import MOST_PHOTOGRAPHS, digest_of, photographs, progress
@@ -88,17 +89,14 @@ def deliver(run: Run, output: Target | None, csv: Target | None, html: Target | 
     What fails, fails for itself: the others are written and printed all the same before the first error is raised;
     those after it are said.
     """
+    targets = (output, write_run), (csv, write_csv), (html, _write_page)
+    steps = [partial(_write, run, target, write) for target, write in targets if target is not None]
     errors: list[Exception] = []
-    for target, write in ((output, write_run), (csv, write_csv), (html, _write_page)):
-        if target is not None:
-            try:
-                _write(run, target, write)
-            except Exception as error:
-                errors.append(error)
-    try:
-        _print(run)
-    except Exception as error:
-        errors.append(error)
+    for step in (*steps, partial(_print, run)):
+        try:
+            step()
+        except Exception as error:
+            errors.append(error)
     for later in errors[1:]:
         say(str(later) or type(later).__name__)
     if errors:

@@ -125,7 +125,7 @@ class Neighbours:
                 self._write(head)
             elif stored == head:
                 self._file.truncate(whole)  # a kill tears the last row at most
-            elif _version(stored) != _VERSION:
+            elif _head(stored).get("glia_transfer") != _VERSION:
                 self.close()
                 raise UsageError(f"{folder}: a transfer by another version of glia; remove it, or choose another --out")
             else:
@@ -184,8 +184,8 @@ def read_features(folder: Path) -> str:
     """What the pictures of a transfer that has begun are compared by, as its recipe says; else ""."""
     try:
         with (folder / NEIGHBOURS_FILE).open("rb") as file:
-            return str(json.loads(file.readline())["features"])
-    except (OSError, ValueError, KeyError, TypeError):  # not begun, or killed at once
+            return str(_head(file.readline()).get("features", ""))
+    except OSError:  # not begun
         return ""
 
 
@@ -261,16 +261,15 @@ def read_transfer(folder: Path) -> Transfer:
         raise DatasetError(f"{path}: damaged; make the transfer anew") from error
 
 
-def _version(head: bytes) -> object:
+def _head(line: bytes) -> dict[str, Any]:
+    """What the first row says; nothing where a kill tore it, or it is damaged."""
     try:
-        return json.loads(head).get("glia_transfer")
-    except (ValueError, AttributeError):
-        return None
+        head = json.loads(line)
+    except ValueError:
+        return {}
+    return head if isinstance(head, dict) else {}
 
 
 def _differences(stored: bytes, now: Mapping[str, Any]) -> str:
-    try:
-        before = json.loads(stored)
-        return ", ".join(key for key in now if before.get(key) != now[key]) or "set of options"
-    except (ValueError, AttributeError):
-        return "set of options"
+    before = _head(stored)
+    return ", ".join(key for key in now if before.get(key) != now[key]) or "set of options"

@@ -1,6 +1,5 @@
 """Pictures whose labels were carried over from rated ones that they resemble: a folder of `glia-transfer-labels`."""
 
-import os
 from collections.abc import Sequence
 from functools import lru_cache, partial
 from pathlib import Path
@@ -41,8 +40,7 @@ class TransferredDataset:
             raise DatasetError(f"{root}: has changed since it was finished; finish it with --resume")
         shown = (rendered_folder(Path(RENDERED_FOLDER), place) for place, _ in self._rows)
         files = map(str, shown) if self._transfer.rendered else (row.path for _, row in self._rows)
-        folder = root.resolve()  # once: of 50,000 rows it would be most of the time
-        missing = [file for file in files if not Path(os.path.normpath(folder / file)).exists()]
+        missing = [file for file in files if not picture_path(root, file).exists()]  # of 50,000 in a second
         if missing:
             raise DatasetError(
                 f"{root}: {len(missing)} of {len(self._rows)} pictures are missing, the first: {missing[0]}; put them "
