@@ -147,25 +147,21 @@ def test_pictures_beyond_the_artifacts_limits_are_skipped(pictures: Path) -> Non
 
 
 def test_a_large_folder_is_sampled_evenly(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(glia_export.parity, "MOST_PICTURES", 3)
     monkeypatch.setattr(glia_export.parity, "_FEWEST_PICTURES", 1)
     said: list[str] = []
-    found = pictures_in(pictures, FragmentViews(), Limits(), said.append)
+    found = pictures_in(pictures, FragmentViews(), Limits(), said.append, most=3)
     assert found.sources == tuple(pictures / name for name in ("0.png", "3.png"))
     assert said[0] == f"{pictures}: taking 3 of its 7 pictures, spread evenly over their names"
     assert len(said) == 2 and "skipped 1 of 3" in said[1]  # the last is broken.png
 
 
-def test_fewer_pictures_where_each_is_many_crops(
-    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(glia_export.parity, "MOST_PICTURES", 8 * 4)
+def test_fewer_pictures_where_each_is_many_crops(pictures: Path, tmp_path: Path) -> None:
     said: list[str] = []
     for number in range(9):
         shutil.copy(pictures / "0.png", tmp_path / f"{number}.png")
-    assert len(pictures_in(tmp_path, CropViews(2), Limits(), said.append).views) == 8
+    assert len(pictures_in(tmp_path, CropViews(2), Limits(), said.append, most=8 * 4).views) == 8
     assert said[0].startswith(f"{tmp_path}: taking 8 of its 9 pictures")
-    assert len(pictures_in(tmp_path, FragmentViews(), Limits(), print).views) == 9
+    assert len(pictures_in(tmp_path, FragmentViews(), Limits(), print, most=8 * 4).views) == 9
 
 
 def test_one_whole_picture_at_a_time_is_in_memory(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
