@@ -46,8 +46,7 @@ glia-bench compare before.json after.json
 - **Op**: every form against the bytes that it has to read and those that it writes, by a copy of
   as many, the faster of PyTorch's on all cores and NumPy's on one, from a hot cache where they fit; on a GPU PyTorch's,
   or the launch of a kernel where that is longer.
-  Few forms come near, since most do more than copy. (Runs of commits up to 869c39f held all forms on the CPU to the
-  floor of those that write bytes.)
+  Few forms come near, since most do more than copy.
 - **Stages**: each stage alone, file after file, the fastest of three, so *read* is from a hot cache and no disk's
   speed; inference is a batch's time over its pictures. *Queue* is how long a picture waits in a real stream while
   others are computed: no cost, and not to be added to the others.
