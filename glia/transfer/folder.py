@@ -10,7 +10,7 @@ import csv
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from io import FileIO
 from pathlib import Path
@@ -59,8 +59,14 @@ def picture_path(folder: Path, path: str) -> Path:
         folder: of the transfer; may be a link.
         path: the row's.
     """
+    return next(picture_paths(folder, [path]))
+
+
+def picture_paths(folder: Path, paths: Iterable[str]) -> Iterator[Path]:
+    """`picture_path` of each, with the folder looked up once: a transfer may have millions of rows."""
     # Leaving a link by ".." leads out of the folder it points to, which is where rows count from.
-    return Path(os.path.normpath(folder.resolve() / path))
+    resolved = folder.resolve()
+    return (Path(os.path.normpath(resolved / path)) for path in paths)
 
 
 @dataclass(frozen=True)

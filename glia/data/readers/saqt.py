@@ -7,7 +7,7 @@ from typing import overload
 
 from glia.data.samples import Picture, Sample
 from glia.data.synthetic import LEVELS
-from glia.transfer.folder import RENDERED_FOLDER, picture_path, read_rows, read_transfer
+from glia.transfer.folder import RENDERED_FOLDER, picture_path, picture_paths, read_rows, read_transfer
 from glia.transfer.rendering import DISTORTIONS, PER_PICTURE, read_bounded, render, rendered_folder, rendered_path
 from glia_runtime.errors import DatasetError
 from glia_runtime.manifest import ScoreScale
@@ -39,8 +39,8 @@ class TransferredDataset:
         if unknown:
             raise DatasetError(f"{root}: has changed since it was finished; finish it with --resume")
         shown = (rendered_folder(Path(RENDERED_FOLDER), place) for place, _ in self._rows)
-        files = map(str, shown) if self._transfer.rendered else (row.path for _, row in self._rows)
-        missing = [file for file in files if not picture_path(root, file).exists()]  # of 50,000 in a second
+        files = list(map(str, shown)) if self._transfer.rendered else [row.path for _, row in self._rows]
+        missing = [file for file, path in zip(files, picture_paths(root, files), strict=True) if not path.exists()]
         if missing:
             raise DatasetError(
                 f"{root}: {len(missing)} of {len(self._rows)} pictures are missing, the first: {missing[0]}; put them "
