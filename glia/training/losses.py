@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from torch import Tensor
-from torch.nn.functional import l1_loss, smooth_l1_loss, softplus
+from torch.nn.functional import binary_cross_entropy_with_logits, l1_loss, smooth_l1_loss
 
 
 def correlation_loss(predicted: Tensor, target: Tensor) -> Tensor:
@@ -24,7 +24,11 @@ def _varies(values: Tensor, centred: Tensor) -> bool:
 
 
 def ranking_loss(predicted: Tensor, target: Tensor, group: Tensor) -> Tensor:
-    """Logistic loss on the order of every two samples of one group (RankNet, Burges et al., 2005); all [B].
+    """Cross-entropy on the order of every two samples of one group; all [B].
+
+    As in RankNet (Burges et al., 2005, section 3) the order is a matter of degree: how sure it should be follows from
+    how far apart the labels are, so that predictions as far apart are the optimum. A loss that only asks for the order
+    pulls the levels of a mild distortion apart as if they were those of a severe one.
 
     Predictions are in units of the labels' standard deviation; neighbouring levels of a series differ by about a
     quarter of it, hence the factor of 4.
@@ -32,8 +36,8 @@ def ranking_loss(predicted: Tensor, target: Tensor, group: Tensor) -> Tensor:
     better = (group[:, None] == group[None, :]) & (target[:, None] > target[None, :])
     if not better.any():
         return predicted.sum() * 0
-    difference = predicted[:, None] - predicted[None, :]
-    return softplus(-4 * difference[better]).mean()
+    told, wanted = (4 * (values[:, None] - values[None, :])[better] for values in (predicted, target))
+    return binary_cross_entropy_with_logits(told, wanted.sigmoid())
 
 
 def quality_loss(predicted: Tensor, target: Tensor, group: Tensor) -> Tensor:

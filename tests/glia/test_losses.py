@@ -36,3 +36,12 @@ def test_ranking_loss_orders_within_groups_only() -> None:
     wrong = ranking_loss(torch.tensor([4.0, 5.0, 0.0, 1.0]), target, group)
     assert right < 0.1 < 1 < wrong
     assert ranking_loss(torch.ones(2), torch.tensor([1.0, 2.0]), torch.tensor([0, 1])) == 0
+
+
+def test_ranking_loss_is_least_where_predictions_are_as_far_apart_as_labels() -> None:
+    target, group = torch.tensor([0.0, 0.1, 0.3, 1.0]), torch.zeros(4, dtype=torch.int)
+    predicted = (target + 7).requires_grad_()
+    least = ranking_loss(predicted, target, group)
+    (slope,) = torch.autograd.grad(least, predicted)
+    assert slope.abs().max() < 1e-6  # rounding of 7 + 0.1 in float32
+    assert all(ranking_loss(scale * target, target, group) > least for scale in (0.5, 2.0))
