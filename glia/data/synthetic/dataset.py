@@ -18,12 +18,15 @@ from glia_runtime.atomic import atomic_write
 from glia_runtime.errors import OutputError
 from glia_runtime.manifest import ScoreScale
 
-RECIPE = 8
+RECIPE = 9
 """Which pictures, distortions and labels these are: raised with every change, and part of what is kept of them."""
 _STEPS = 1 + len(LEVELS)  # of a series: the picture itself, then every level
-# The types of as many pictures in a row. What files suffer most comes up three times, each time in another picture:
-# what blur, compression or noise does is learnt from many pictures, not from the same few shown more often.
-_ROUND: tuple[str, ...] = (*DISTORTIONS, *COMMON_DISTORTIONS, *COMMON_DISTORTIONS)
+# The types of as many pictures in a row. What files suffer most comes up twice, each time in another picture, and so
+# does what is hardest to tell without the undamaged one, the two hardest three times: more is learnt from many pictures
+# than from the same few shown more often.
+_HARDEST = ("motion_blur", "non_eccentricity_patch")
+_HARD = (*_HARDEST, "color_diffusion", "darken", "mean_shift", "high_sharpen")
+_ROUND: tuple[str, ...] = (*DISTORTIONS, *COMMON_DISTORTIONS, *_HARD, *_HARDEST)
 _Series = tuple[list[npt.NDArray[np.uint8]], list[float], list[float]]
 
 

@@ -1,11 +1,11 @@
 """Pictures drawn by rule, with the statistics of photographs that distortions act on.
 
 Occluding shapes of power-law size ("dead leaves", Lee, Mumford and Huang, IJCV 2001) give natural edges at every scale.
-Each leaf has a texture whose contrast swells and fades (a Gaussian scale mixture, Wainwright and Simoncelli, NIPS
-1999), and everything is composed as light is: logarithms of reflectance and illumination add up, in opponent colours of
-which the lightness varies most by far (Ruderman, Cronin and Chiao, JOSA A 1998). Pictures are drawn larger and averaged
-down, then passed through an imitation of a camera, so that a model does not learn that a clean picture is one without
-any noise, blur or compression.
+Each leaf has a texture: one whose contrast swells and fades (a Gaussian scale mixture, Wainwright and Simoncelli, NIPS
+1999), small things strewn over one another, or rows of one thing. Everything is composed as light is: logarithms of
+reflectance and illumination add up, in opponent colours of which the lightness varies most by far (Ruderman, Cronin and
+Chiao, JOSA A 1998). Pictures are drawn larger and averaged down, then passed through an imitation of a camera, so that
+a model does not learn that a clean picture is one without any noise, blur or compression.
 """
 
 import io
@@ -96,7 +96,57 @@ def _textures(rng: np.random.Generator) -> Floats:
     rows, cols = np.mgrid[:_TILE, :_TILE].astype(np.float32) * (2 * np.pi / _TILE)
     ripples = np.sin(waves[0] * rows + waves[1] * cols + rng.uniform(0, 2.5) * _noise(rng, shape, 2.0))
     textures.append(np.tanh(rng.uniform(1, 6) * ripples))
+    textures += [_strewn(rng), _tiled(rng)]
     return np.stack(textures)
+
+
+def _strewn(rng: np.random.Generator) -> Floats:
+    """Small things over one another, from round to drawn out: pebbles, foliage, grass, fur. Float [_TILE, _TILE].
+
+    Unlike in `_noise`, whatever changes here changes at an edge, as in real texture however fine. A model that has not
+    seen that takes leaves and grass for noise.
+    """
+    length = np.exp(rng.uniform(np.log(1.5), np.log(20)))
+    narrow = np.exp(rng.uniform(np.log(0.08), 0))
+    count = int(min(4000, 2 * _TILE**2 / (np.pi * length * max(0.5, length * narrow))))
+    turn = rng.uniform(0, np.pi) + rng.normal(0, np.exp(rng.uniform(np.log(0.05), np.log(2))), (count, 1))
+    size = length * np.exp(rng.normal(0, 0.3, (count, 1)))
+    angles = np.arange(6) * (np.pi / 3)
+    along, across = size * np.cos(angles), size * narrow * np.sin(angles)
+    x, y = np.cos(turn) * along - np.sin(turn) * across, np.sin(turn) * along + np.cos(turn) * across
+    outlines = (np.stack([x, y], -1) + rng.uniform(0, _TILE, (count, 1, 2))).reshape(count, -1)
+    tile = Image.new("F", (_TILE, _TILE))
+    draw = ImageDraw.Draw(tile)
+    for outline, light in zip(outlines.tolist(), rng.standard_normal(count).tolist(), strict=True):
+        draw.polygon(outline, fill=light)
+    strewn: Floats = np.asarray(tile)
+    # Lit from one side.
+    strewn = strewn + np.float32(rng.uniform(0, 1.5)) * (strewn - np.roll(strewn, rng.integers(-2, 3, 2), (0, 1)))
+    if rng.random() < 0.5:  # in clumps, with gaps of shadow between them
+        strewn += np.float32(rng.uniform(0.5, 2)) * np.tanh(3 * _smooth(rng, strewn.shape, rng.uniform(0.5, 1.5)))
+    return _unit(strewn)
+
+
+def _tiled(rng: np.random.Generator) -> Floats:
+    """One thing again and again in rows: bricks, windows, shutters, fences, weave. Float [_TILE, _TILE]."""
+    width, height = np.exp(rng.uniform(np.log(3), np.log(64), 2)).astype(np.float32)
+    angle = rng.choice((0.0, np.pi / 2)) + rng.normal(0, 0.05 if rng.random() < 0.6 else 0.8)
+    y, x = (axis.astype(np.float32) for axis in np.ogrid[:_TILE, :_TILE])
+    bend = np.float32(rng.exponential(1.5)) * _smooth(rng, (_TILE, _TILE), 2.2)
+    cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+    across = (cos * y - sin * x + bend) / height
+    row = np.floor(across)
+    along = (cos * x + sin * y + bend) / width + np.float32(rng.choice((0, 0.5, rng.random()))) * row
+    col = np.floor(along)
+    light = rng.standard_normal((64, 64), np.float32)[row.astype(int) % 64, col.astype(int) % 64]
+    gap = np.minimum((along - col) * width, (across - row) * height) < rng.uniform(0.8, 1 + 0.4 * min(width, height))
+    return _unit(np.where(gap, np.float32(rng.normal(0, 2)), np.float32(rng.random()) * light))
+
+
+def _unit(texture: Floats) -> Floats:
+    """With zero mean and unit variance."""
+    scaled: Floats = (texture - texture.mean()) / (texture.std() + np.float32(1e-6))
+    return scaled
 
 
 def _colors(rng: np.random.Generator, materials: int) -> tuple[Floats, Floats]:
@@ -124,8 +174,10 @@ def _leaves(rng: np.random.Generator, shape: Shape) -> tuple[Floats, Floats]:
     radii[rng.random(count + 1) < 0.1] *= 3
     # Large leaves first more often than not, so that small ones are seen; the very first is the background.
     radii = radii[np.argsort(-radii * rng.uniform(0.3, 1.7, count + 1))]
-    radii[0] = max(shape)
     centers = rng.uniform((0, 0), shape, (count + 1, 2))
+    if rng.random() < 0.6:
+        _gather(rng, shape, centers, radii)
+    radii[0] = max(shape)
     # Materials lie along a line across the picture, as sky, trees and ground do, and mix more or less.
     materials = int(rng.integers(2, 8))
     direction = rng.normal(0, (1, 0.5)) / shape
@@ -138,9 +190,11 @@ def _leaves(rng: np.random.Generator, shape: Shape) -> tuple[Floats, Floats]:
     color = colors[material_of] + variation[material_of] * rng.standard_normal((count + 1, 3), np.float32)
     scene = color[leaf_of]
     textures = _textures(rng)
-    kind = rng.choice(len(textures), materials, p=(0.15, 0.25, 0.25, 0.25, 0.1))[material_of]
+    kind = rng.choice(len(textures), materials, p=(0.12, 0.15, 0.15, 0.15, 0.08, 0.2, 0.15))[material_of]
     other = rng.random(count + 1) < 0.2
     kind[other] = rng.integers(0, len(textures), other.sum())
+    if rng.random() < 0.4:
+        kind[0] = 0  # a plain background
     contrast = np.exp(rng.uniform(np.log(0.03), np.log(1.1), materials))[material_of] * rng.uniform(0.5, 1.5, count + 1)
     shift = rng.integers(0, _TILE, (2, count + 1))
     rows, cols = np.ogrid[: shape[0], : shape[1]]
@@ -150,6 +204,21 @@ def _leaves(rng: np.random.Generator, shape: Shape) -> tuple[Floats, Floats]:
     scene[..., 0] += texture + _shading(rng, radii, centers, leaf_of) - _shadows(rng, leaf_of)
     scene[..., 1:] += tint[leaf_of] * texture[..., None]
     return scene, (leaf_of / (count + 1)).astype(np.float32)
+
+
+def _gather(rng: np.random.Generator, shape: Shape, centers: Doubles, radii: Doubles) -> None:
+    """Move most leaves into a few groups, each of its own size of leaf, in place.
+
+    Things stand together before a sky, water or a wall that stay nearly empty. Without it a model takes a photograph
+    that is smooth in most places and dense in one for a damaged one.
+    """
+    groups = int(rng.integers(1, 6))
+    group_of = rng.integers(0, groups, len(radii))
+    reach = rng.uniform(0.04, 0.25, (groups, 2))[group_of] * shape
+    moved = rng.random(len(radii)) < rng.uniform(0.5, 1)
+    places = rng.uniform((0, 0), shape, (groups, 2))[group_of] + reach * rng.standard_normal(centers.shape)
+    centers[moved] = places[moved]
+    radii[moved] *= np.exp(rng.normal(-0.5, 0.5, groups))[group_of][moved]
 
 
 def _shading(rng: np.random.Generator, radii: Doubles, centers: Doubles, leaf_of: Labels) -> Floats:
@@ -264,12 +333,13 @@ def _camera(rng: np.random.Generator, picture: Image.Image) -> Picture:
     Labels compare with the picture that comes out of here, so what is common here a model learns to forgive. Softness
     up to a sigma of 1.3 was tried: the model then took blurred photographs for soft ones.
     """
-    picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 0.65)))
+    if rng.random() < 0.65:
+        picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 0.65)))
     noise = rng.standard_normal((picture.height, picture.width, 3), np.float32)
     if rng.random() < 0.5:  # film's grain, and what is left when a camera has smoothed or shrunk the picture
         grain = rng.uniform(0.4, 1.0)
         noise = gaussian_filter(noise, (grain, grain, 0))
-    noise *= min(5.0, rng.exponential(1.3)) / noise.std()
+    noise *= (min(5.0, rng.exponential(1.3)) if rng.random() < 0.7 else 0) / noise.std()
     picture = Image.fromarray(np.clip(np.rint(np.asarray(picture) + noise), 0, 255).astype(np.uint8))
     if rng.random() < 0.5:
         picture = picture.filter(ImageFilter.UnsharpMask(rng.uniform(0.6, 1.4), int(rng.integers(20, 160)), 0))
