@@ -176,7 +176,7 @@ def train(
     loss: Annotated[
         Loss,
         typer.Option(
-            help="quality: correlation, order within a series, and scale. correlation: LoDa's. l1: GlintIQA's."
+            help="quality: correlation, differences within a series, and scale. correlation: LoDa's. l1: GlintIQA's."
         ),
     ] = Loss.quality,
     select: Annotated[

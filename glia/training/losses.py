@@ -33,15 +33,15 @@ def ranking_loss(predicted: Tensor, target: Tensor, group: Tensor) -> Tensor:
     Predictions are in units of the labels' standard deviation; neighbouring levels of a series differ by about a
     quarter of it, hence the factor of 4.
     """
-    better = (group[:, None] == group[None, :]) & (target[:, None] > target[None, :])
-    if not better.any():
+    pairs = (group[:, None] == group[None, :]).triu(1)
+    if not pairs.any():
         return predicted.sum() * 0
-    told, wanted = (4 * (values[:, None] - values[None, :])[better] for values in (predicted, target))
+    told, wanted = (4 * (values[:, None] - values[None, :])[pairs] for values in (predicted, target))
     return binary_cross_entropy_with_logits(told, wanted.sigmoid())
 
 
 def quality_loss(predicted: Tensor, target: Tensor, group: Tensor) -> Tensor:
-    """Correlation over the batch, order within each group, and a pull to the scale itself; all [B]."""
+    """Correlation over the batch, differences within each group, and a pull to the scale itself; all [B]."""
     value = smooth_l1_loss(predicted, target, beta=0.5)
     return correlation_loss(predicted, target) + ranking_loss(predicted, target, group) + 0.5 * value
 

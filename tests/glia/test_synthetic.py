@@ -1,6 +1,7 @@
 """Drawn pictures, distortions and labels: deterministic, well-formed, and worse with every level."""
 
 from collections import Counter
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from glia.data.synthetic import (
     quality,
 )
 from glia.data.synthetic.labels import ssim, vif
+from glia.data.synthetic.pictures import _strewn, _tiled
 from glia_runtime.errors import UsageError
 
 # Its first three pictures have colour, since changes of colour do nothing to grey ones, and none is striped all over:
@@ -188,6 +190,18 @@ def test_dataset_is_deterministic_in_any_order_and_length(tmp_path: Path) -> Non
     assert short[5].reference != short[6].reference
     with pytest.raises(IndexError):
         short[48]
+
+
+@pytest.mark.parametrize("texture", [_strewn, _tiled])
+def test_textures_of_things_are_periodic_and_full(texture: Callable[[np.random.Generator], np.ndarray]) -> None:
+    for seed in range(8):
+        tile = texture(np.random.default_rng(seed))
+        # Not few specks on nothing: what is rare stands far out at unit variance.
+        assert tile.std() == pytest.approx(1, abs=1e-3) and np.abs(tile).max() < 10
+        for axis in (0, 1):
+            steps = np.abs(tile - np.roll(tile, 1, axis)).mean(1 - axis)
+            # A row may begin where the tile does: then the step there is like that between any two rows.
+            assert steps[0] < 1.5 * steps[1:].max()
 
 
 def test_series_rise_from_the_picture_itself() -> None:

@@ -106,41 +106,57 @@ def _strewn(rng: np.random.Generator) -> Floats:
     Unlike in `_noise`, whatever changes here changes at an edge, as in real texture however fine. A model that has not
     seen that takes leaves and grass for noise.
     """
-    length = np.exp(rng.uniform(np.log(1.5), np.log(20)))
     narrow = np.exp(rng.uniform(np.log(0.08), 0))
-    count = int(min(4000, 2 * _TILE**2 / (np.pi * length * max(0.5, length * narrow))))
+    # Two layers of them; of the finest 4000 do on a quarter of the tile's side, which is then repeated.
+    area = np.pi * narrow * np.exp(rng.uniform(np.log(1.5), np.log(20))) ** 2
+    side = next((side for side in (_TILE, _TILE // 2) if 2 * side**2 / area <= 4000), _TILE // 4)
+    count = int(min(4000, 2 * side**2 / area))
+    length = np.sqrt(2 * side**2 / (np.pi * narrow * count))
     turn = rng.uniform(0, np.pi) + rng.normal(0, np.exp(rng.uniform(np.log(0.05), np.log(2))), (count, 1))
     size = length * np.exp(rng.normal(0, 0.3, (count, 1)))
     angles = np.arange(6) * (np.pi / 3)
     along, across = size * np.cos(angles), size * narrow * np.sin(angles)
     x, y = np.cos(turn) * along - np.sin(turn) * across, np.sin(turn) * along + np.cos(turn) * across
-    outlines = (np.stack([x, y], -1) + rng.uniform(0, _TILE, (count, 1, 2))).reshape(count, -1)
-    tile = Image.new("F", (_TILE, _TILE))
+    outlines = np.stack([x, y], -1) + rng.uniform(0, side, (count, 1, 2))
+    # What leaves the tile on one side comes in on the other.
+    shifts = side * np.stack(np.meshgrid((-1, 0, 1), (-1, 0, 1)), -1).reshape(-1, 1, 2)
+    copies = outlines[:, None] + shifts
+    seen = ((copies.max(2) >= 0) & (copies.min(2) < side)).all(-1)
+    lights = np.broadcast_to(rng.standard_normal((count, 1)), seen.shape)[seen]
+    tile = Image.new("F", (side, side))
     draw = ImageDraw.Draw(tile)
-    for outline, light in zip(outlines.tolist(), rng.standard_normal(count).tolist(), strict=True):
+    for outline, light in zip(copies[seen].reshape(-1, 12).tolist(), lights.tolist(), strict=True):
         draw.polygon(outline, fill=light)
-    strewn: Floats = np.asarray(tile)
+    strewn = np.tile(np.asarray(tile), (_TILE // side, _TILE // side))
     # Lit from one side.
-    strewn = strewn + np.float32(rng.uniform(0, 1.5)) * (strewn - np.roll(strewn, rng.integers(-2, 3, 2), (0, 1)))
+    strewn += np.float32(rng.uniform(0, 1.5)) * (strewn - np.roll(strewn, rng.integers(-2, 3, 2), (0, 1)))
     if rng.random() < 0.5:  # in clumps, with gaps of shadow between them
-        strewn += np.float32(rng.uniform(0.5, 2)) * np.tanh(3 * _smooth(rng, strewn.shape, rng.uniform(0.5, 1.5)))
+        strewn += np.float32(rng.uniform(0.5, 2)) * np.tanh(3 * _noise(rng, strewn.shape, rng.uniform(1, 2)))
     return _unit(strewn)
 
 
 def _tiled(rng: np.random.Generator) -> Floats:
     """One thing again and again in rows: bricks, windows, shutters, fences, weave. Float [_TILE, _TILE]."""
-    width, height = np.exp(rng.uniform(np.log(3), np.log(64), 2)).astype(np.float32)
+    width, height = np.exp(rng.uniform(np.log(3), np.log(64), 2))
     angle = rng.choice((0.0, np.pi / 2)) + rng.normal(0, 0.05 if rng.random() < 0.6 else 0.8)
-    y, x = (axis.astype(np.float32) for axis in np.ogrid[:_TILE, :_TILE])
-    bend = np.float32(rng.exponential(1.5)) * _smooth(rng, (_TILE, _TILE), 2.2)
-    cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
-    across = (cos * y - sin * x + bend) / height
+    cos, sin = np.cos(angle), np.sin(angle)
+    # Columns and rows to the right and down the tile: whole ones, and an even number of rows, since every other one may
+    # be moved by half a column.
+    columns = np.rint(_TILE / width * np.array([cos, sin]))
+    rows = 2 * np.rint(_TILE / height / 2 * np.array([-sin, cos]))
+    y, x = np.mgrid[:_TILE, :_TILE] + rng.exponential(1.5) * _noise(rng, (_TILE, _TILE), 2.2)
+    across = (rows[0] * x + rows[1] * y) / _TILE
     row = np.floor(across)
-    along = (cos * x + sin * y + bend) / width + np.float32(rng.choice((0, 0.5, rng.random()))) * row
-    col = np.floor(along)
-    light = rng.standard_normal((64, 64), np.float32)[row.astype(int) % 64, col.astype(int) % 64]
-    gap = np.minimum((along - col) * width, (across - row) * height) < rng.uniform(0.8, 1 + 0.4 * min(width, height))
-    return _unit(np.where(gap, np.float32(rng.normal(0, 2)), np.float32(rng.random()) * light))
+    moved = rng.choice((0, 0.5)) * (row % 2)
+    along = (columns[0] * x + columns[1] * y) / _TILE + moved
+    column = np.floor(along)
+    # Each is as light as a coarse field says where its middle lies.
+    middle = np.stack([column + 0.5 - moved, row + 0.5])
+    down_right = np.linalg.inv(np.array([columns, rows]) / _TILE)
+    place = np.einsum("ij,jyx->iyx", down_right, middle)
+    light = rng.standard_normal((64, 64))[tuple(((place[::-1] + rng.random()) // 8).astype(int) % 64)]
+    gap = np.minimum((along - column) * width, (across - row) * height) < rng.uniform(0.8, 1 + 0.4 * min(width, height))
+    return _unit(np.where(gap, rng.normal(0, 2), rng.random() * light).astype(np.float32))
 
 
 def _unit(texture: Floats) -> Floats:
@@ -194,7 +210,7 @@ def _leaves(rng: np.random.Generator, shape: Shape) -> tuple[Floats, Floats]:
     other = rng.random(count + 1) < 0.2
     kind[other] = rng.integers(0, len(textures), other.sum())
     if rng.random() < 0.4:
-        kind[0] = 0  # a plain background
+        kind[0] = 0  # the background is plain
     contrast = np.exp(rng.uniform(np.log(0.03), np.log(1.1), materials))[material_of] * rng.uniform(0.5, 1.5, count + 1)
     shift = rng.integers(0, _TILE, (2, count + 1))
     rows, cols = np.ogrid[: shape[0], : shape[1]]
@@ -209,7 +225,7 @@ def _leaves(rng: np.random.Generator, shape: Shape) -> tuple[Floats, Floats]:
 def _gather(rng: np.random.Generator, shape: Shape, centers: Doubles, radii: Doubles) -> None:
     """Move most leaves into a few groups, each of its own size of leaf, in place.
 
-    Things stand together before a sky, water or a wall that stay nearly empty. Without it a model takes a photograph
+    Things stand together before a sky, water or a wall, which have less in them. Without it a model takes a photograph
     that is smooth in most places and dense in one for a damaged one.
     """
     groups = int(rng.integers(1, 6))
@@ -328,7 +344,7 @@ def _text(rng: np.random.Generator, picture: Image.Image) -> None:
 
 
 def _camera(rng: np.random.Generator, picture: Image.Image) -> Picture:
-    """What any photograph has been through before it is called undistorted; no step severe, some optional.
+    """What any photograph has been through before it is called undistorted; no step severe, each optional.
 
     Labels compare with the picture that comes out of here, so what is common here a model learns to forgive. Softness
     up to a sigma of 1.3 was tried: the model then took blurred photographs for soft ones.
