@@ -114,10 +114,7 @@ def _strewn(rng: np.random.Generator) -> Floats:
     length = np.sqrt(2 * side**2 / (np.pi * narrow * count))
     turn = rng.uniform(0, np.pi) + rng.normal(0, np.exp(rng.uniform(np.log(0.05), np.log(2))), (count, 1))
     size = length * np.exp(rng.normal(0, 0.3, (count, 1)))
-    angles = np.arange(6) * (np.pi / 3)
-    along, across = size * np.cos(angles), size * narrow * np.sin(angles)
-    x, y = np.cos(turn) * along - np.sin(turn) * across, np.sin(turn) * along + np.cos(turn) * across
-    outlines = np.stack([x, y], -1) + rng.uniform(0, side, (count, 1, 2))
+    outlines = _outline(np.arange(6) * (np.pi / 3), size, narrow, turn) + rng.uniform(0, side, (count, 1, 2))
     # What leaves the tile on one side comes in on the other.
     shifts = side * np.stack(np.meshgrid((-1, 0, 1), (-1, 0, 1)), -1).reshape(-1, 1, 2)
     copies = outlines[:, None] + shifts
@@ -264,11 +261,18 @@ def _outlines(rng: np.random.Generator, shape: Shape, radii: Doubles, centers: D
             angles = np.sort(rng.uniform(0, 2 * np.pi, rng.integers(3, 8)))
         narrow = rng.uniform(0.08, 0.35) if kind == blade else rng.uniform(0.4, 1.0)
         turn = 0.0 if kind == box and rng.random() < 0.6 else rng.uniform(0, 2 * np.pi)
-        along, across = radii[leaf] * np.cos(angles), radii[leaf] * narrow * np.sin(angles)
-        x = centers[leaf, 1] + np.cos(turn) * along - np.sin(turn) * across
-        y = centers[leaf, 0] + np.sin(turn) * along + np.cos(turn) * across
-        draw.polygon(np.stack([x, y], -1).ravel().tolist(), fill=leaf)
+        outline = centers[leaf, ::-1] + _outline(angles, radii[leaf], narrow, turn)
+        draw.polygon(outline.ravel().tolist(), fill=leaf)
     return np.asarray(labels)
+
+
+def _outline(
+    angles: npt.NDArray[np.floating], radius: float | Doubles, narrow: float, turn: float | Doubles
+) -> Doubles:
+    """Points x, y on turned ellipses around 0, [..., N, 2]: at N angles, of a radius and a share of it across."""
+    along, across = radius * np.cos(angles), radius * narrow * np.sin(angles)
+    x, y = np.cos(turn) * along - np.sin(turn) * across, np.sin(turn) * along + np.cos(turn) * across
+    return np.stack([x, y], -1)
 
 
 def _bend(rng: np.random.Generator, leaf_of: Labels) -> Labels:
