@@ -27,7 +27,7 @@ from glia.data.synthetic import (
     quality,
 )
 from glia.data.synthetic.labels import ssim, vif
-from glia.data.synthetic.pictures import _strewn, _tiled
+from glia.data.synthetic.pictures import _shading, _strewn, _tiled
 from glia_runtime.errors import UsageError
 
 # Its first three pictures have colour, since changes of colour do nothing to grey ones, and none is striped all over:
@@ -202,6 +202,14 @@ def test_textures_of_things_are_periodic_and_full(texture: Callable[[np.random.G
             steps = np.abs(tile - np.roll(tile, 1, axis)).mean(1 - axis)
             # A row may begin where the tile does: then the step there is like that between any two rows.
             assert steps[0] < 1.5 * steps[1:].max()
+
+
+def test_light_stays_finite_far_from_a_small_leaf() -> None:
+    # Half a pixel large, and bent outlines show it 280 pixels away: unbounded, its light overflows.
+    leaf_of = np.ones((200, 200), np.int32)
+    for seed in range(4):
+        light = np.exp(_shading(np.random.default_rng(seed), np.array([300, 0.5]), np.zeros((2, 2)), leaf_of))
+        assert np.exp(-2) * 0.999 < light.min() < light.max() < np.exp(2) * 1.001  # float32's rounding
 
 
 def test_series_rise_from_the_picture_itself() -> None:

@@ -18,7 +18,7 @@ from glia_runtime.atomic import atomic_write
 from glia_runtime.errors import OutputError
 from glia_runtime.manifest import ScoreScale
 
-RECIPE = 10
+RECIPE = 11
 """Which pictures, distortions and labels these are: raised with every change, and part of what is kept of them."""
 _STEPS = 1 + len(LEVELS)  # of a series: the picture itself, then every level
 # The types of as many pictures in a row. What files suffer most comes up twice, each time in another picture, and so

@@ -235,14 +235,15 @@ def _gather(rng: np.random.Generator, shape: Shape, centers: Doubles, radii: Dou
 
 
 def _shading(rng: np.random.Generator, radii: Doubles, centers: Doubles, leaf_of: Labels) -> Floats:
-    """The log light of each pixel, [H, W]: it falls from one side, on each leaf a little differently."""
+    """The log light of each pixel, [H, W], within 2: it falls from one side, on each leaf a little differently."""
     toward = rng.uniform(0, 2 * np.pi) + rng.normal(0, 0.6, len(radii))
     slope = rng.normal(0, rng.uniform(0.05, 0.5), len(radii)) / radii
     down, right = slope * np.sin(toward), slope * np.cos(toward)
     level = (-down * centers[:, 0] - right * centers[:, 1]).astype(np.float32)
     rows, cols = (axis.astype(np.float32) for axis in np.ogrid[: leaf_of.shape[0], : leaf_of.shape[1]])
     shading: Floats = down.astype(np.float32)[leaf_of] * rows + right.astype(np.float32)[leaf_of] * cols
-    return shading + level[leaf_of]
+    # Bent outlines put pixels many radii away from a small leaf's centre, where this plane is e**90 times as bright.
+    return (shading + level[leaf_of]).clip(-2, 2)
 
 
 def _outlines(rng: np.random.Generator, shape: Shape, radii: Doubles, centers: Doubles) -> Labels:
