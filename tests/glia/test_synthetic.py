@@ -205,7 +205,7 @@ def test_textures_of_things_are_periodic_and_full(texture: Callable[[np.random.G
 
 
 def test_light_stays_finite_far_from_a_small_leaf() -> None:
-    # Half a pixel large, and bent outlines show it 280 pixels away: unbounded, its light overflows.
+    # Half a pixel large, and bent outlines show it 280 pixels away: unbounded, its log light is 48 or -104 there.
     leaf_of = np.ones((200, 200), np.int32)
     for seed in range(4):
         light = np.exp(_shading(np.random.default_rng(seed), np.array([300, 0.5]), np.zeros((2, 2)), leaf_of))

@@ -357,11 +357,13 @@ def _camera(rng: np.random.Generator, picture: Image.Image) -> Picture:
     if rng.random() < 0.65:
         picture = picture.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 0.65)))
     noise = rng.standard_normal((picture.height, picture.width, 3), np.float32)
-    if rng.random() < 0.5:  # film's grain, and what is left when a camera has smoothed or shrunk the picture
-        grain = rng.uniform(0.4, 1.0)
+    # Film's grain, and what is left when a camera has smoothed or shrunk the picture.
+    grain = rng.uniform(0.4, 1.0) if rng.random() < 0.5 else 0.0
+    strength = min(5.0, rng.exponential(1.3)) if rng.random() < 0.7 else 0.0
+    if strength:
         noise = gaussian_filter(noise, (grain, grain, 0))
-    noise *= (min(5.0, rng.exponential(1.3)) if rng.random() < 0.7 else 0) / noise.std()
-    picture = Image.fromarray(np.clip(np.rint(np.asarray(picture) + noise), 0, 255).astype(np.uint8))
+        noise *= strength / noise.std()
+        picture = Image.fromarray(np.clip(np.rint(np.asarray(picture) + noise), 0, 255).astype(np.uint8))
     if rng.random() < 0.5:
         picture = picture.filter(ImageFilter.UnsharpMask(rng.uniform(0.6, 1.4), int(rng.integers(20, 160)), 0))
     if rng.random() < 0.75:
