@@ -61,7 +61,7 @@ def amplitude_slope(luma: np.ndarray) -> float:
 
 def test_pictures_have_the_statistics_of_photographs() -> None:
     slopes, tails, mutedness, dark, light = [], [], [], [], []
-    for index in range(32):
+    for index in range(64):
         picture = draw_picture(3, index).astype(float)
         luma = picture @ (0.299, 0.587, 0.114)
         slopes.append(amplitude_slope(np.log(luma + 1)))
@@ -71,15 +71,16 @@ def test_pictures_have_the_statistics_of_photographs() -> None:
         light.append(np.mean(luma >= 252))
         tails.append(kurtosis(np.diff(np.log(luma + 1), axis=1)[kept[:, 1:] & kept[:, :-1]]))
         mutedness.append(luma.std() / max((picture - luma[..., None]).std(), 1))
-    # photographs: 1.2 on average, 0.8 to 1.5 (Tolhurst, Tadmor and Chao, 1992); the median of 32 is good to 0.07
+    # photographs: 1.2 on average, 0.8 to 1.5 (Tolhurst, Tadmor and Chao, 1992); the median of 64 is good to 0.05
     assert np.median(slopes) == pytest.approx(1.2, abs=0.2)
     # photographs: an excess of 14 (Huang and Mumford, 1999), with a factor of two and more between collections
     assert 7 < np.median(tails) < 40
-    # lightness varies most in all photographs (Ruderman, Cronin and Chiao, 1998)
-    assert np.median(mutedness) > 2
-    # photographs lose a few per cent to black and to white, most of it in some of them: on average here 2.5 and 2.1 %
-    assert 0.005 < np.mean(dark) < 0.05
-    assert 0.003 < np.mean(light) < 0.03
+    # lightness varies most in most photographs (Ruderman, Cronin and Chiao, 1998): 2.3 times as much as colour in the
+    # median of 47 from Python packages, 1.5 to 3.5 times in their middle half
+    assert 1.5 < np.median(mutedness) < 3.5
+    # those 47 lose 1.0 and 1.2 % to black and to white, most of it in some of them; a factor of three either way
+    assert 0.003 < np.mean(dark) < 0.03
+    assert 0.004 < np.mean(light) < 0.036
 
 
 def test_kadids_25_types_and_downscaling() -> None:

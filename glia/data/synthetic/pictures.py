@@ -163,12 +163,16 @@ def _unit(texture: Floats) -> Floats:
 
 
 def _colors(rng: np.random.Generator, materials: int) -> tuple[Floats, Floats]:
-    """Log opponent colours of a few materials, most of them muted, and how far each varies: float [M, 3] both."""
-    chroma = np.exp(rng.normal(0.3, 0.8)) if rng.random() < 0.85 else 0.0
-    spread = np.array([rng.uniform(0.4, 1.1), 0.16 * chroma, 0.06 * chroma])
+    """Log opponent colours of a few materials, most of them muted, and how far each varies: float [M, 3] both.
+
+    Half of all pictures are less colourful than the median photograph, half more; a few are grey. Where they were less
+    so on average, a shifted channel or a lost colour was labelled as milder than in photographs.
+    """
+    chroma = np.exp(rng.normal(0.8, 0.6)) if rng.random() < 0.92 else 0.0
+    spread = np.array([rng.uniform(0.35, 0.9), 0.16 * chroma, 0.06 * chroma])
     # Laplace: a few colours are strong, most are nearly grey
     colors = rng.laplace(0, spread, (materials, 3))
-    colors[:, 1:] += rng.normal(0, (0.07 * chroma, 0.03 * chroma))  # a cast over all
+    colors[:, 1:] += rng.normal(0, (0.03 * chroma, 0.012 * chroma))  # a cast over all
     return colors.astype(np.float32), (spread * rng.uniform(0.1, 0.8, (materials, 1))).astype(np.float32)
 
 
@@ -188,7 +192,7 @@ def _leaves(rng: np.random.Generator, shape: Shape) -> tuple[Floats, Floats]:
     # Large leaves first more often than not, so that small ones are seen; the very first is the background.
     radii = radii[np.argsort(-radii * rng.uniform(0.3, 1.7, count + 1))]
     centers = rng.uniform((0, 0), shape, (count + 1, 2))
-    if rng.random() < 0.6:
+    if rng.random() < 0.7:
         _gather(rng, shape, centers, radii)
     radii[0] = max(shape)
     # Materials lie along a line across the picture, as sky, trees and ground do, and mix more or less.
@@ -203,10 +207,10 @@ def _leaves(rng: np.random.Generator, shape: Shape) -> tuple[Floats, Floats]:
     color = colors[material_of] + variation[material_of] * rng.standard_normal((count + 1, 3), np.float32)
     scene = color[leaf_of]
     textures = _textures(rng)
-    kind = rng.choice(len(textures), materials, p=(0.12, 0.15, 0.15, 0.15, 0.08, 0.2, 0.15))[material_of]
+    kind = rng.choice(len(textures), materials, p=(0.16, 0.14, 0.14, 0.14, 0.08, 0.2, 0.14))[material_of]
     other = rng.random(count + 1) < 0.2
     kind[other] = rng.integers(0, len(textures), other.sum())
-    if rng.random() < 0.4:
+    if rng.random() < 0.5:
         kind[0] = 0  # the background is plain
     contrast = np.exp(rng.uniform(np.log(0.03), np.log(1.1), materials))[material_of] * rng.uniform(0.5, 1.5, count + 1)
     shift = rng.integers(0, _TILE, (2, count + 1))
@@ -306,8 +310,10 @@ def _develop(rng: np.random.Generator, scene: Floats) -> Image.Image:
     black, white = rng.uniform(0.0, 0.1), rng.uniform(0.7, 1.05)
     tone = ((light - low) / (high - low)).clip(0, 1) ** np.float32(rng.uniform(0.28, 0.55))
     tone = black + (white - black) * tone
-    middle = tone[::4, ::4].mean() * rng.uniform(0.8, 1.2)
-    tone = middle + np.float32(np.exp(rng.uniform(np.log(0.8), np.log(2.2)))) * (tone - middle)
+    middle = tone[::4, ::4].mean()
+    # As meters do: towards a middle grey. What is darker or lighter loses more to a shifted mean than photographs do.
+    exposed = 0.45 + rng.uniform(0.3, 0.9) * (middle - 0.45)
+    tone = exposed + np.float32(np.exp(rng.uniform(np.log(0.9), np.log(1.9)))) * (tone - middle)
     if rng.random() < 0.5:  # film and most cameras ease into both ends instead of cutting
         tone = 0.5 + 0.5 * np.tanh(2.2 * (tone - 0.5)) / np.float32(np.tanh(1.1))
     return Image.fromarray((255 * tone).clip(0, 255).astype(np.uint8))
