@@ -36,7 +36,7 @@ class DrawnFor(IntEnum):
 
     TRAINING = 0  # the bundled model's last training, too
     VALIDATION = 1
-    BUNDLED = 2  # the training of its backbone before
+    BUNDLED = 2  # an earlier training of its backbone, so that nothing is tested on these
     BENCHMARK = 3
     TRANSFER = 4
     TEST = 5

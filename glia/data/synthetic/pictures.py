@@ -3,7 +3,7 @@
 Occluding shapes of power-law size ("dead leaves", Lee, Mumford and Huang, IJCV 2001) give natural edges at every scale.
 Each leaf has a texture: one whose contrast swells and fades (a Gaussian scale mixture, Wainwright and Simoncelli, NIPS
 1999), small things strewn over one another, or rows of one thing. Everything is composed as light is: logarithms of
-reflectance and illumination add up, in opponent colours of which the lightness varies most by far (Ruderman, Cronin and
+reflectance and illumination add up, in opponent colours of which the lightness varies most (Ruderman, Cronin and
 Chiao, JOSA A 1998). Pictures are drawn larger and averaged down, then passed through an imitation of a camera, so that
 a model does not learn that a clean picture is one without any noise, blur or compression.
 """
@@ -163,10 +163,10 @@ def _unit(texture: Floats) -> Floats:
 
 
 def _colors(rng: np.random.Generator, materials: int) -> tuple[Floats, Floats]:
-    """Log opponent colours of a few materials, most of them muted, and how far each varies: float [M, 3] both.
+    """Log opponent colours of a few materials and how far each varies: float [M, 3] both.
 
-    Half of all pictures are less colourful than the median photograph, half more; a few are grey. Where they were less
-    so on average, a shifted channel or a lost colour was labelled as milder than in photographs.
+    The median picture is as colourful as the median photograph; 8 % are grey. When they were less colourful, lost and
+    exaggerated colours changed them less than they do photographs, and were labelled as too mild.
     """
     chroma = np.exp(rng.normal(0.8, 0.6)) if rng.random() < 0.92 else 0.0
     spread = np.array([rng.uniform(0.35, 0.9), 0.16 * chroma, 0.06 * chroma])
@@ -300,9 +300,9 @@ def _shadows(rng: np.random.Generator, leaf_of: Labels) -> Floats:
 
 
 def _develop(rng: np.random.Generator, scene: Floats) -> Image.Image:
-    """Log opponent colours to 8 bits: exposure to the darkest and lightest hundredth, a tone curve, and contrast.
+    """Log opponent colours to 8 bits: exposure, a tone curve, a mean near the middle, and contrast.
 
-    Contrast is raised until shadows and highlights are cut off, as often as in photographs. Without it a model takes
+    Contrast is raised until shadows and highlights are cut off, as in many photographs. Without it a model takes
     every photograph of strong light for one whose contrast was changed.
     """
     light = np.exp(scene @ _OPPONENT)
@@ -311,7 +311,8 @@ def _develop(rng: np.random.Generator, scene: Floats) -> Image.Image:
     tone = ((light - low) / (high - low)).clip(0, 1) ** np.float32(rng.uniform(0.28, 0.55))
     tone = black + (white - black) * tone
     middle = tone[::4, ::4].mean()
-    # As meters do: towards a middle grey. What is darker or lighter loses more to a shifted mean than photographs do.
+    # A tenth to seven tenths of the way to a middle grey, as light meters go. Very dark or light pictures lose more to
+    # a shifted mean than photographs do, and their labels were too low.
     exposed = 0.45 + rng.uniform(0.3, 0.9) * (middle - 0.45)
     tone = exposed + np.float32(np.exp(rng.uniform(np.log(0.9), np.log(1.9)))) * (tone - middle)
     if rng.random() < 0.5:  # film and most cameras ease into both ends instead of cutting
