@@ -9,9 +9,8 @@ from typing import Any, cast
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import track
 
-from glia.data import Dataset, ListedDataset, Sample, Split, Subset, make_split, official_split, open_dataset
+from glia.data import Dataset, ListedDataset, Split, Subset, make_split, official_split, open_dataset
 from glia.data.store import ArrayStore
 from glia.data.synthetic import DISTORTIONS, RECIPE, DrawnFor
 from glia.data.views import scoring_views
@@ -25,6 +24,7 @@ from glia.training.caches import compute_priors, picture_store, prior_store
 from glia.training.check import check_pictures
 from glia.training.distributed import Processes
 from glia.training.fit import PRECISIONS, FitConfig, fit
+from glia.training.labels import SERIES_READ, labelled_samples
 from glia.training.record import RUN_FILE, digest, labels_digest, picture_names, read_record, split_below, write_record
 from glia.training.state import RESUME_FILE
 from glia.training.tasks import BackboneTask, QualityTask, Task
@@ -35,10 +35,6 @@ SYNTHETIC = "synthetic"
 _DRAWN = f"drawn, recipe {RECIPE}"  # recorded in place of names and scores
 OFFICIAL, ALL = "official", "all"
 _TEST_SHARE = 0.2
-# Series drawn to find the labels' mean and spread: 200 labels give both to a few percent, all that scaling needs.
-_SERIES_READ = 40
-# The same of files: more than any rated dataset has, but datasets of transferred labels have millions.
-_LABELS_READ = 50_000
 
 
 @dataclass(frozen=True)
@@ -362,7 +358,7 @@ def _prior_store(config: RunConfig, task: Task, dataset: Dataset, folder: Path) 
 
 
 def _task(config: RunConfig, dataset: Dataset, console: Console, random_backbone: bool) -> tuple[Task, str]:
-    samples = _labelled(dataset, console)
+    samples = labelled_samples(dataset, console)
     scores = np.array([sample.score for sample in samples])
     mean, std = float(scores.mean()), max(float(scores.std()), 1e-6)
     source = Path(config.backbone_weights) if config.backbone_weights else None
@@ -382,18 +378,7 @@ def _task(config: RunConfig, dataset: Dataset, console: Console, random_backbone
         remark = load_backbone_weights(backbone, name, source)
     else:
         remark = f"backbone {name}: from random weights"
-        measured = np.linspace(0, len(samples) - 1, min(len(samples), 6 * _SERIES_READ)).astype(int)
+        measured = np.linspace(0, len(samples) - 1, min(len(samples), 6 * SERIES_READ)).astype(int)
         views = torch.stack([scoring_views(samples[place], spec)[1] for place in measured])
         whiten_patch_embedding(backbone, *statistics, views)
     return BackboneTask(BackbonePretraining(backbone, *statistics, len(DISTORTIONS)), mean, std), remark
-
-
-def _labelled(dataset: Dataset, console: Console) -> list[Sample]:
-    """Samples to learn the labels' mean and spread from: all where nothing is drawn for it, else some series."""
-    if isinstance(dataset, Subset):
-        chosen = np.random.default_rng(0).permutation(len(dataset))[:_LABELS_READ]
-        return [dataset[index] for index in sorted(chosen.tolist())]
-    groups = dataset.groups
-    spread = np.linspace(0, len(groups) - 1, min(len(groups), _SERIES_READ)).astype(int)
-    columns = track(spread, "reading labels", console=console, transient=True, disable=not console.is_terminal)
-    return [dataset[index] for place in columns for index in groups[place]]
