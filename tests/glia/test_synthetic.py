@@ -76,10 +76,10 @@ def test_pictures_have_the_statistics_of_photographs() -> None:
     # photographs: an excess of 14 (Huang and Mumford, 1999), with a factor of two and more between collections
     assert 7 < np.median(tails) < 40
     # lightness varies most (Ruderman, Cronin and Chiao, 1998): 2.3 times as much as colour in the median of 47
-    # photographs from Python packages; the median of 64 drawings is good to a sixth, less colourful ones were at 4.4
-    assert np.median(mutedness) == pytest.approx(2.3, rel=1 / 3)
+    # photographs from Python packages; the median of 64 drawings is good to a sixth; less colourful ones were at 4.4
+    assert 2 < np.median(mutedness) < 3.1
     # those 47 lose 1.0 +- 0.4 % to black and 1.2 +- 0.6 % to white, most of it in a few; drawings here 0.5 and 0.6 %
-    assert 0.003 < np.mean(dark) < 0.02
+    assert 0.005 < np.mean(dark) < 0.02
     assert 0.003 < np.mean(light) < 0.025
 
 
